@@ -1,0 +1,46 @@
+"""The compiled modules of scoop and the one dictionary of Cython directives."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = bool(os.environ.get("SCOOP_DEBUG_BUILD"))
+
+DIRECTIVES = {
+    "language_level": 3,
+    "binding": True,
+    "embedsignature": True,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "auto_pickle": False,
+    "autotestdict": False,
+}
+
+MODULES = (
+    "proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "net", "broker", "desk", "node",
+    "future", "hub", "session",
+)
+
+
+def extension(name: str) -> Extension:
+    """One extension module of `scoop/_core`; libzmq is found at run time, so nothing is linked."""
+    return Extension(
+        f"scoop._core.{name}",
+        [f"scoop/_core/{name}.pyx"],
+        extra_compile_args=["-O2", "-g0" if not DEBUG else "-g", "-fno-strict-aliasing"],
+        libraries=["dl", "pthread"] if name == "net" else [],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [extension(name) for name in MODULES if os.path.exists(f"scoop/_core/{name}.pyx")],
+        compiler_directives=DIRECTIVES,
+        build_dir="build/cython",
+        nthreads=0,
+        compile_time_env=None,
+    )
+)
