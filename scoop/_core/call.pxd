@@ -1,0 +1,55 @@
+"""The record of one call, shared by the queue, the ledger, the driver and the Future. Words only.
+
+An own call is embedded in its Future (`self_obj`); a task of another owner is a record on the heap
+(`self_obj` NULL). Whoever removes a record from a container takes over the reference that it held.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+# Life of a call. Everything from S_DONE on is final.
+cdef enum:
+    S_WAITING = 0       # waits for futures among its arguments
+    S_QUEUED = 1        # in a queue of this process
+    S_RUNNING = 2       # runs in this process
+    S_EXPORTED = 3      # given to the broker; the ledger knows it
+    S_DONE = 4          # the future holds value or exception as an object
+    S_ARRIVED = 5       # the result is here as bytes, not yet opened
+    S_CANCELLED = 6
+
+# Bits of `marks`: what this process has to do for the call besides keeping its state.
+cdef enum:
+    M_NOTIFY = 1        # Python code waits: condition, callbacks, dependents
+    M_SUSPENDED = 2     # a greenlet waits for it
+    M_PROMOTED = 4      # somebody waits who cannot run it
+    M_ASKED = 8         # a CANCEL is under way
+    M_CRASHED = 16      # a worker died while running it
+    M_STARTED = 32      # the holder answered CANCEL: it runs already
+
+# The C side of a function's form.
+cdef struct form_t:
+    uint32_t number
+    uint32_t shipped        # exported at least once
+    uint64_t est_ns         # mean run time, 0 while unknown
+    uint64_t runs
+    const char *blob
+    size_t blob_size
+
+cdef struct call_t:
+    void *self_obj
+    uint64_t owner          # incarnation of the owner, 0: this process
+    uint64_t id
+    uint64_t lineage[2]
+    uint32_t fn
+    uint32_t est_us
+    uint32_t items          # of a chunk of a map; 0 for a plain call
+    uint16_t attempt
+    uint8_t crashes
+    uint8_t hops
+    uint8_t state
+    uint8_t flags           # T_ bits of wire
+    uint8_t marks           # M_ bits
+    uint8_t outcome         # of an arrived result
+    char *data              # encoded arguments; when arrived, the result
+    size_t size
+    void *args              # borrowed tuple of scalars, encoded at export
+    form_t *form            # own calls only

@@ -1,0 +1,43 @@
+"""A process's own queue of calls: run here, export, or ask for more. Pure.
+
+Two queues. Calls submitted here are run newest first (depth first, so that memory stays bounded) and given
+away oldest first (the largest subtrees). Tasks of other owners are run in order and given away from their end.
+The caller holds the lock of the process; no method takes one.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from scoop._core.call cimport call_t
+
+cdef struct ring_t:
+    call_t **items
+    size_t mask
+    size_t head
+    size_t count
+
+cdef int ring_push(ring_t *r, call_t *call) noexcept nogil
+cdef call_t *ring_pop(ring_t *r) noexcept nogil      # NULL when empty
+
+cdef class LocalQueue:
+    cdef ring_t own
+    cdef ring_t foreign
+    cdef ring_t stale               # entries whose call left by another way; the holder of the GIL frees them
+    cdef readonly size_t own_count      # calls that are really queued
+    cdef readonly size_t foreign_count
+    cdef readonly uint64_t foreign_us   # their estimated work
+    cdef int64_t room_us                # how much foreign work we asked for and did not get yet
+
+    cdef int put_own(self, call_t *call) noexcept nogil
+    cdef int put_foreign(self, call_t *call) noexcept nogil
+    # Takes one queued call out of wherever it stands: 1 the reference is the caller's, 2 it stays in `stale`.
+    cdef int take(self, call_t *call) noexcept nogil
+    cdef call_t *newest_own(self) noexcept nogil
+    cdef call_t *oldest_own(self) noexcept nogil
+    cdef call_t *next_foreign(self) noexcept nogil
+    # The next call to give away, NULL if none: foreign ones from the end, then the oldest own.
+    cdef call_t *give(self, bint own_only) noexcept nogil
+    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil
+    cdef call_t *pop_stale(self) noexcept nogil
+    # Whether to ask the broker for work now, and for how much (0: no).
+    cdef uint64_t hunger(self, bint idle) noexcept nogil
+    cdef void granted(self, uint64_t est_us) noexcept nogil

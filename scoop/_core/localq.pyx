@@ -1,0 +1,174 @@
+"""A process's own queue; see the prose in localq.pxd.
+
+Entries are not searched for. A call that is taken from the middle only changes its state; its entry becomes
+stale and is skipped when its turn comes, so every operation is amortised O(1).
+"""
+
+from libc.stdlib cimport free, malloc
+
+from scoop._core.call cimport S_QUEUED, S_RUNNING
+
+# A worker asks for this much work when less than half of it waits: enough to cover a round trip, and no
+# more, since what waits here cannot run elsewhere without being asked back (design, section 6).
+cdef enum:
+    ROOM_US = 1000
+    HOPS_MAX = 3            # a task moves at most so often (design, section 6)
+
+
+cdef int ring_push(ring_t *r, call_t *call) noexcept nogil:
+    cdef call_t **items
+    cdef size_t cap, i
+    if r.mask == 0 or r.count == r.mask + 1:
+        cap = (r.mask + 1) * 2 if r.mask else 64
+        items = <call_t **>malloc(cap * sizeof(call_t *))
+        if items == NULL:
+            return -1
+        for i in range(r.count):
+            items[i] = r.items[(r.head + i) & r.mask]
+        free(r.items)
+        r.items = items
+        r.mask = cap - 1
+        r.head = 0
+    r.items[(r.head + r.count) & r.mask] = call
+    r.count += 1
+    return 0
+
+
+cdef inline call_t *_ring_front(ring_t *r) noexcept nogil:
+    return r.items[r.head & r.mask]
+
+
+cdef inline call_t *_ring_back(ring_t *r) noexcept nogil:
+    return r.items[(r.head + r.count - 1) & r.mask]
+
+
+cdef inline call_t *_ring_pop_front(ring_t *r) noexcept nogil:
+    cdef call_t *call = r.items[r.head]
+    r.head = (r.head + 1) & r.mask
+    r.count -= 1
+    return call
+
+
+cdef inline call_t *_ring_pop_back(ring_t *r) noexcept nogil:
+    r.count -= 1
+    return r.items[(r.head + r.count) & r.mask]
+
+
+cdef call_t *ring_pop(ring_t *r) noexcept nogil:
+    return NULL if r.count == 0 else _ring_pop_front(r)
+
+
+cdef class LocalQueue:
+    """The queue of one process. Its events are called by the driver under the lock of the process."""
+
+    def __cinit__(self):
+        self.own.items = NULL
+        self.foreign.items = NULL
+        self.stale.items = NULL
+
+    def __dealloc__(self):
+        # Whoever closes the node has emptied the rings; only the arrays are ours.
+        free(self.own.items)
+        free(self.foreign.items)
+        free(self.stale.items)
+
+    cdef int put_own(self, call_t *call) noexcept nogil:
+        if ring_push(&self.own, call) < 0:
+            return -1
+        call.state = S_QUEUED
+        self.own_count += 1
+        return 0
+
+    cdef int put_foreign(self, call_t *call) noexcept nogil:
+        if ring_push(&self.foreign, call) < 0:
+            return -1
+        call.state = S_QUEUED
+        self.foreign_count += 1
+        self.foreign_us += call.est_us
+        return 0
+
+    cdef int take(self, call_t *call) noexcept nogil:
+        call.state = S_RUNNING
+        self.own_count -= 1
+        if self.own.count and _ring_back(&self.own) == call:
+            _ring_pop_back(&self.own)
+            return 1
+        if self.own.count and _ring_front(&self.own) == call:
+            _ring_pop_front(&self.own)
+            return 1
+        # Its entry keeps the reference; trim the front so that an in-order gather leaves nothing behind.
+        while self.own.count and _ring_front(&self.own).state != S_QUEUED:
+            ring_push(&self.stale, _ring_pop_front(&self.own))
+        return 2
+
+    cdef call_t *newest_own(self) noexcept nogil:
+        cdef call_t *call
+        while self.own.count:
+            call = _ring_pop_back(&self.own)
+            if call.state == S_QUEUED:
+                self.own_count -= 1
+                return call
+            ring_push(&self.stale, call)
+        return NULL
+
+    cdef call_t *oldest_own(self) noexcept nogil:
+        cdef call_t *call
+        while self.own.count:
+            call = _ring_pop_front(&self.own)
+            if call.state == S_QUEUED:
+                self.own_count -= 1
+                return call
+            ring_push(&self.stale, call)
+        return NULL
+
+    cdef call_t *next_foreign(self) noexcept nogil:
+        cdef call_t *call
+        if self.foreign.count == 0:
+            return NULL
+        call = _ring_pop_front(&self.foreign)
+        self.foreign_count -= 1
+        self.foreign_us -= call.est_us
+        return call
+
+    cdef call_t *give(self, bint own_only) noexcept nogil:
+        cdef call_t *call
+        if self.foreign.count and not own_only and _ring_back(&self.foreign).hops < HOPS_MAX:
+            call = _ring_pop_back(&self.foreign)
+            self.foreign_count -= 1
+            self.foreign_us -= call.est_us
+            return call
+        return self.oldest_own()
+
+    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil:
+        # Rare (a cancel or a recall); the queue is as short as the credit.
+        cdef size_t i, j
+        cdef call_t *call
+        for i in range(self.foreign.count):
+            call = self.foreign.items[(self.foreign.head + i) & self.foreign.mask]
+            if call.id == id and call.owner == owner:
+                for j in range(i, self.foreign.count - 1):
+                    self.foreign.items[(self.foreign.head + j) & self.foreign.mask] = (
+                        self.foreign.items[(self.foreign.head + j + 1) & self.foreign.mask])
+                self.foreign.count -= 1
+                self.foreign_count -= 1
+                self.foreign_us -= call.est_us
+                return call
+        return NULL
+
+    cdef call_t *pop_stale(self) noexcept nogil:
+        return ring_pop(&self.stale)
+
+    cdef uint64_t hunger(self, bint idle) noexcept nogil:
+        # Room is asked for once; what was asked and has not come yet counts as if it were here.
+        cdef int64_t have = <int64_t>self.foreign_us + self.room_us
+        if self.own_count or have * 2 > <int64_t>ROOM_US:
+            return 0
+        if idle and self.room_us > 0:
+            return 0
+        self.room_us = <int64_t>ROOM_US - <int64_t>self.foreign_us
+        return <uint64_t>self.room_us if self.room_us > 0 else 0
+
+    cdef void granted(self, uint64_t est_us) noexcept nogil:
+        self.room_us -= <int64_t>est_us
+        if self.room_us < 0:
+            self.room_us = 0

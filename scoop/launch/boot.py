@@ -1,0 +1,62 @@
+"""The composition root: the only place that knows every part.
+
+`Pool` puts together what the origin runs on one host: run directory, broker, node, session, the agent with its
+workers. `worker_main` is what the agent calls in each worker it has forked.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+import threading
+from typing import Any
+
+from scoop._core.broker import Broker
+from scoop._core.desk import Desk
+from scoop._core.net import Context, Socket
+from scoop._core.node import Node
+from scoop._core.session import Session
+
+ENTRY = "scoop.launch.boot:worker_main"
+_MASK = (1 << 64) - 1
+
+
+def incarnation_of(base: int, index: int) -> int:
+    """The incarnation of worker `index` of a job: odd multiples of the job's base never meet."""
+    return (base + (index + 1) * 0x9E3779B97F4A7C15) & _MASK or 1
+
+
+def start_driver(node: Node, name: str) -> threading.Thread:
+    """Start the thread that leads `node` whenever the main thread does not."""
+    thread = threading.Thread(target=node.drive, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def worker_main(spec: dict[str, Any], index: int) -> int:
+    """Be worker `index`: connect to the broker, run tasks until it says STOP. Returns the exit status."""
+    from scoop import current
+    from scoop.executor import Future
+
+    incarnation = incarnation_of(spec["base"], index)
+    context = Context()
+    socket = Socket(context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
+    socket.connect(spec["broker"])
+    node = Node(Desk(incarnation), None, socket)
+    session = Session(node, contextvars.copy_context(), False, Future, spec["seed"])
+    session.show_on(spec["_page"])
+    session.copy = spec["copy"]
+    current.enter_worker(session, spec, index)
+    if spec.get("initializer"):
+        current.initialize(spec["initializer"])
+    driver = start_driver(node, "scoop-driver")
+    node.hello(1, f"worker-{index}")
+    session.serve()
+    session.closed = True
+    node.stop()
+    driver.join(1.0)
+    node.flush()
+    socket.close()
+    context.close()
+    return 0
