@@ -1,0 +1,56 @@
+"""The broker's driver: receives frames, feeds the balance, carries out what it decides. Never opens a payload."""
+
+from libc.stdint cimport uint64_t
+
+from scoop._core.balance cimport Balance
+from scoop._core.net cimport Socket
+from scoop._core.outbox cimport Outbox
+from scoop._core.wire cimport buf_t, record_t
+
+# A task or a constant that waits here: its bytes as they came.
+cdef struct held_t:
+    size_t size
+    held_t *next
+    char data[0]
+
+cdef struct lost_t:
+    uint64_t incarnation
+    uint64_t blamed_owner
+    uint64_t blamed_id
+    uint64_t cause
+    char *detail
+    size_t detail_size
+    lost_t *next
+
+cdef class Broker:
+    cdef readonly Balance balance
+    cdef readonly Outbox out
+    cdef readonly Socket socket
+    cdef buf_t *outs                # by slot: records on their way to that node
+    cdef int *dirty                 # slots whose buffer holds something
+    cdef char *is_dirty
+    cdef int dirty_count
+    cdef int local                  # the slot of the node in this process, -1: none
+    cdef held_t *constants
+    cdef held_t *constants_last
+    cdef lost_t *lost               # losses to be told; put here by the node that leads
+    cdef bint stop_all              # tell every node to stop, once
+    cdef readonly uint64_t malformed
+    cdef readonly uint64_t messages
+    cdef readonly int goodbyes
+
+    cdef int receive(self, int messages_max) noexcept nogil
+    cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil
+    cdef void settle(self) noexcept nogil
+    cdef buf_t *out_of(self, int slot) noexcept nogil
+    cdef void _on_record(self, int slot, record_t *r) noexcept nogil
+    cdef void _on_task(self, int slot, record_t *r) noexcept nogil
+    cdef void _on_const(self, int slot, record_t *r) noexcept nogil
+    cdef void _on_lost(self) noexcept nogil
+    cdef void _carry_out(self, const char *detail, size_t detail_size) noexcept nogil
+    cdef void _forward(self, int slot, record_t *r) noexcept nogil
+    cdef void _flush(self) noexcept nogil
+    cdef void _send(self, int slot) noexcept nogil
+    # Swaps the records for the node of this process into an empty buffer; False if there are none.
+    cdef bint take_local(self, buf_t *into) noexcept nogil
+    cdef void _hello(self, uint64_t peer, const char *data, size_t size) noexcept nogil

@@ -1,0 +1,69 @@
+"""The prototypes and constants of libzmq's C API that scoop uses, as of libzmq 4.3.5. Nothing else.
+
+The functions are reached through a table of pointers (see net.pyx), since the library is the one that
+pyzmq ships and no header of it is at hand when scoop is built.
+"""
+
+from libc.stddef cimport size_t
+
+cdef enum:
+    ZMQ_PUB = 1
+    ZMQ_SUB = 2
+    ZMQ_DEALER = 5
+    ZMQ_ROUTER = 6
+    ZMQ_ROUTING_ID = 5
+    ZMQ_RCVMORE = 13
+    ZMQ_LINGER = 17
+    ZMQ_SNDHWM = 23
+    ZMQ_RCVHWM = 24
+    ZMQ_IMMEDIATE = 39
+    ZMQ_MAXMSGSIZE = 22
+    ZMQ_ROUTER_MANDATORY = 33
+    ZMQ_ROUTER_HANDOVER = 56
+    ZMQ_LAST_ENDPOINT = 32
+    ZMQ_DONTWAIT = 1
+    ZMQ_SNDMORE = 2
+    ZMQ_POLLIN = 1
+    ZMQ_POLLOUT = 2
+    ZMQ_IO_THREADS = 1
+    ZMQ_MAX_SOCKETS = 2
+    ETERM = 156384765
+
+cdef struct zmq_msg_t:
+    unsigned char[64] _
+    # The union of libzmq is aligned as a pointer.
+    void *_align[0]
+
+cdef struct zmq_pollitem_t:
+    void *socket
+    int fd
+    short events
+    short revents
+
+ctypedef void (*zmq_free_fn)(void *data, void *hint) noexcept nogil
+
+cdef struct zmq_api_t:
+    int (*version)(int *, int *, int *) noexcept nogil
+    int (*zerrno)() noexcept nogil
+    const char *(*strerror)(int) noexcept nogil
+    void *(*ctx_new)() noexcept nogil
+    int (*ctx_set)(void *, int, int) noexcept nogil
+    int (*ctx_term)(void *) noexcept nogil
+    int (*ctx_shutdown)(void *) noexcept nogil
+    void *(*socket)(void *, int) noexcept nogil
+    int (*close)(void *) noexcept nogil
+    int (*setsockopt)(void *, int, const void *, size_t) noexcept nogil
+    int (*getsockopt)(void *, int, void *, size_t *) noexcept nogil
+    int (*bind)(void *, const char *) noexcept nogil
+    int (*connect)(void *, const char *) noexcept nogil
+    int (*msg_init)(zmq_msg_t *) noexcept nogil
+    int (*msg_init_size)(zmq_msg_t *, size_t) noexcept nogil
+    int (*msg_init_data)(zmq_msg_t *, void *, size_t, zmq_free_fn, void *) noexcept nogil
+    int (*msg_send)(zmq_msg_t *, void *, int) noexcept nogil
+    int (*msg_recv)(zmq_msg_t *, void *, int) noexcept nogil
+    int (*msg_close)(zmq_msg_t *) noexcept nogil
+    void *(*msg_data)(zmq_msg_t *) noexcept nogil
+    size_t (*msg_size)(const zmq_msg_t *) noexcept nogil
+    int (*msg_more)(const zmq_msg_t *) noexcept nogil
+    int (*send)(void *, const void *, size_t, int) noexcept nogil
+    int (*poll)(zmq_pollitem_t *, int, long) noexcept nogil

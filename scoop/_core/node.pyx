@@ -1,0 +1,385 @@
+"""The driver of a process.
+
+One thread at a time leads: it alone polls and uses the sockets, and in the origin it also runs the broker. A
+main thread that waits leads itself, so a round trip crosses no thread of ours. While the main thread runs user
+code nobody leads, until after `TAKEOVER_NS` the driver thread, which never needs the GIL, wakes and leads; short
+tasks therefore cost no thread switch, and long ones do not make the process deaf. See docs/adr/0001.
+"""
+
+import os
+
+from libc.stdlib cimport calloc, malloc
+from libc.string cimport memcpy
+
+from scoop._core.call cimport M_ASKED, S_DONE, S_EXPORTED, S_QUEUED
+from scoop._core.desk cimport (
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
+from scoop._core.libzmq cimport zmq_msg_t
+from scoop._core.net cimport (
+    block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
+    timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
+from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, buf_free, put_blob, put_record, span_t
+
+cdef extern from "pthread.h" nogil:
+    unsigned long pthread_self()
+
+cdef extern from * nogil:
+    """
+    #define scoop_fence() __sync_synchronize()
+    """
+    void scoop_fence()
+
+cdef enum:
+    MESSAGES_PER_TURN = 256
+    TAKEOVER_NS = 4000000           # a process must give its surplus away within 10 ms (design, section 4)
+    RECALL_AFTER_US = 1000          # a wait this long asks for its call back, if that has not started
+    RECALL_AGAIN_US = 20000
+    SIGNALS_EVERY_US = 1000000
+    FLUSH_AFTER_NS = 300000         # results may wait this long for company
+    FLUSH_BYTES = 65536
+
+
+cdef class Node:
+    """One process of the federation.
+
+    Args:
+        desk: its state.
+        broker: the broker in this process, or None.
+        socket: the connected DEALER to the broker elsewhere, or None.
+    """
+
+    def __cinit__(self, Desk desk not None, Broker broker=None, Socket socket=None):
+        self.wake_fd = -1
+        self.timer_fd = -1
+        self.desk = desk
+        self.broker = broker
+        self.socket = socket
+        self.pid = os.getpid()
+        self.main_thread = pthread_self()
+        pthread_mutex_init(&self.lead, NULL)
+        self.wake_fd = wake_new()
+        self.timer_fd = timer_new()
+        if broker is not None:
+            broker.local = broker.balance.on_hello(desk.incarnation, True, not desk.remote_only)
+
+    def __dealloc__(self):
+        fd_close(self.wake_fd)
+        fd_close(self.timer_fd)
+        buf_free(&self.local_in)
+        buf_free(&self.outgoing)
+        pthread_mutex_destroy(&self.lead)
+
+    cdef bint is_main(self) noexcept nogil:
+        return pthread_self() == self.main_thread
+
+    # ------------------------------------------------------------------------------------------- turns
+
+    cdef int turn(self, int64_t timeout_us) noexcept nogil:
+        # One turn of the crank, by whoever leads. Returns -1 when a signal interrupted the poll.
+        cdef int rc, rounds = 0
+        cdef uint64_t now
+        cdef void *handle = NULL
+        if self.socket is not None:
+            handle = self.socket.handle
+        elif self.broker is not None and self.broker.socket is not None:
+            handle = self.broker.socket.handle
+        if timeout_us != 0:
+            self.sleeping = True
+            scoop_fence()
+            # What was put down before the flag was seen is ours to notice.
+            if self.desk.out.size or self.posted != NULL or self.stopping or (
+                    self.desk.want_us > 0 and self.desk.queue.own_count):
+                timeout_us = 0
+        rc = poll_for(handle, self.wake_fd, timeout_us)
+        self.sleeping = False
+        if rc > 0 and rc & 2:
+            wake_clear(self.wake_fd)
+            self.woken = False
+        now = now_ns()
+        if rc > 0 and rc & 1:
+            self._receive(now)
+        if self.posted != NULL:
+            pthread_mutex_lock(&self.desk.lock)
+            self.broker.lost = self.posted
+            self.posted = NULL
+            pthread_mutex_unlock(&self.desk.lock)
+        self.desk.tell_surplus()
+        self._flush(now)
+        # A broker in this process may answer at once, and the answer may call for another one.
+        while self.broker is not None and rounds < 8:
+            self.broker.settle()
+            if not self.broker.take_local(&self.local_in):
+                break
+            self.desk.handle(self.local_in.data, self.local_in.size, now)
+            self._flush(now)
+            rounds += 1
+        return -1 if rc == -1 else 0
+
+    cdef void _receive(self, uint64_t now) noexcept nogil:
+        cdef zmq_msg_t message
+        cdef uint64_t peer
+        cdef int got = 1, count = 0
+        if self.broker is not None:
+            self.broker.receive(MESSAGES_PER_TURN)
+            return
+        while got == 1 and count < MESSAGES_PER_TURN:
+            message_init(&message)
+            got = self.socket.receive(&message, &peer)
+            if got == 1:
+                self.desk.handle(message_data(&message), message_size(&message), now)
+                count += 1
+            message_close(&message)
+
+    cdef void _flush(self, uint64_t now) noexcept nogil:
+        cdef buf_t swap
+        if self.desk.want_us > 0:
+            self.desk.export_wanted()
+        if self.desk.out.size == 0:
+            return
+        pthread_mutex_lock(&self.desk.lock)
+        swap = self.desk.out
+        self.desk.out = self.outgoing
+        self.desk.out.size = 0
+        self.desk.out_since_ns = 0
+        pthread_mutex_unlock(&self.desk.lock)
+        self.outgoing = swap
+        if self.broker is not None:
+            self.broker.feed(self.broker.local, self.outgoing.data, self.outgoing.size)
+        elif self.socket is not None:
+            self.socket.send(&self.outgoing)
+        self.outgoing.size = 0
+
+    # ------------------------------------------------------------------------------------ who leads
+
+    cdef void _take_lead(self) noexcept nogil:
+        if pthread_mutex_trylock(&self.lead) == 0:
+            return
+        self.lead_wanted += 1
+        scoop_fence()
+        wake_set(self.wake_fd)
+        pthread_mutex_lock(&self.lead)
+        self.lead_wanted -= 1
+
+    cdef void _leave_lead(self) noexcept nogil:
+        self.left_ns = now_ns()
+        pthread_mutex_unlock(&self.lead)
+        if not self.timer_armed:
+            self.timer_armed = True
+            timer_arm(self.timer_fd, TAKEOVER_NS)
+
+    cdef void hurry(self) noexcept nogil:
+        scoop_fence()
+        if self.sleeping:
+            if not self.woken:
+                self.woken = True
+                wake_set(self.wake_fd)
+        elif not self.driver_leads and pthread_mutex_trylock(&self.lead) == 0:
+            # Nobody leads. Send once from here, which costs no thread switch; in a burst the driver helps.
+            if self.hurried or not self.is_main():
+                pthread_mutex_unlock(&self.lead)
+                self.timer_armed = True
+                self.left_ns = 0
+                timer_arm(self.timer_fd, 1)
+            else:
+                self.hurried = True
+                self.turn(0)
+                self._leave_lead()
+
+    def drive(self):
+        """Body of the driver thread: leads whenever the main thread does not. Blocks until `stop`."""
+        cdef uint64_t since
+        with nogil:
+            block_signals()
+            while not self.stopping:
+                if timer_wait(self.timer_fd) < 0:
+                    break
+                self.timer_armed = False
+                if self.stopping:
+                    break
+                since = now_ns() - self.left_ns
+                if since < TAKEOVER_NS:
+                    self.timer_armed = True
+                    timer_arm(self.timer_fd, TAKEOVER_NS - since)
+                    continue
+                if pthread_mutex_trylock(&self.lead) != 0:
+                    continue            # whoever leads arms the timer when it leaves
+                self.driver_leads = True
+                while not self.stopping and not self.lead_wanted:
+                    self.turn(-1)
+                self.driver_leads = False
+                pthread_mutex_unlock(&self.lead)
+
+    # ---------------------------------------------------------------------------------------- waiting
+
+    cdef int _look(self, call_t *target, bint may_work) noexcept nogil:
+        cdef int reason = 0
+        pthread_mutex_lock(&self.desk.lock)
+        if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and not self.desk.remote_only)):
+            reason |= W_FINAL
+        if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
+            reason |= W_FINAL
+        if may_work and (self.desk.queue.own_count or self.desk.queue.foreign_count) and not self.desk.remote_only:
+            reason |= W_WORK
+        if self.desk.resumed.count:
+            reason |= W_RESUMED
+        if self.desk.parcels != NULL or self.desk.noticed.count:
+            reason |= W_NOTICE
+        if self.desk.stopped or self.stopping:
+            reason |= W_STOPPED
+        if reason == 0 and may_work and not self.desk.remote_only:
+            self.desk.ask_work(True)
+        pthread_mutex_unlock(&self.desk.lock)
+        return reason
+
+    cdef int block(self, call_t *target, uint64_t deadline_ns, bint may_work, bint may_recall) noexcept nogil:
+        cdef int reason
+        cdef int64_t timeout_us
+        cdef uint64_t now
+        cdef uint64_t recall_ns = 0
+        reason = self._look(target, may_work)
+        if reason:
+            return reason
+        self._take_lead()
+        self.hurried = False
+        self.desk.busy = self.desk.remote_only or not may_work
+        while True:
+            reason = self._look(target, may_work)
+            if reason:
+                break
+            timeout_us = SIGNALS_EVERY_US
+            if deadline_ns or may_recall:
+                now = now_ns()
+                if deadline_ns:
+                    if now >= deadline_ns:
+                        reason = W_TIMEOUT
+                        break
+                    timeout_us = min(timeout_us, <int64_t>((deadline_ns - now) // 1000 + 1))
+                if may_recall and recall_ns == 0:
+                    recall_ns = now + RECALL_AFTER_US * 1000
+                elif may_recall and now >= recall_ns:
+                    pthread_mutex_lock(&self.desk.lock)
+                    self.desk.ask_back(target, CANCEL_RECALL)
+                    pthread_mutex_unlock(&self.desk.lock)
+                    recall_ns = now + RECALL_AGAIN_US * 1000
+                if may_recall and not target.marks & M_ASKED:
+                    timeout_us = min(timeout_us, <int64_t>((recall_ns - now) // 1000 + 1))
+            if self.turn(timeout_us) < 0:
+                reason = W_SIGNAL
+                break
+        self.desk.busy = True
+        self._leave_lead()
+        return reason
+
+    cdef int block_other(self, call_t *target, uint64_t deadline_ns) noexcept nogil:
+        # Somebody else receives; see that somebody does.
+        cdef int reason = 0
+        cdef uint64_t until
+        if not self.driver_leads and pthread_mutex_trylock(&self.lead) == 0:
+            pthread_mutex_unlock(&self.lead)
+            self.timer_armed = True
+            self.left_ns = 0
+            timer_arm(self.timer_fd, 1)
+        pthread_mutex_lock(&self.desk.lock)
+        while reason == 0:
+            if target.state >= S_DONE or (target.state == S_QUEUED and not self.desk.remote_only):
+                reason = W_FINAL
+            elif self.desk.stopped or self.stopping:
+                reason = W_STOPPED
+            elif deadline_ns and now_ns() >= deadline_ns:
+                reason = W_TIMEOUT
+            else:
+                self.desk.wait_changed(deadline_ns)
+        pthread_mutex_unlock(&self.desk.lock)
+        return reason
+
+    cdef void between(self, uint64_t now, bint flush) noexcept nogil:
+        cdef bint due
+        cdef size_t before
+        pthread_mutex_lock(&self.desk.lock)
+        before = self.desk.out.size
+        self.desk.ask_work(False)
+        # A request for work does not wait for company.
+        due = self.desk.out.size != 0 and (
+            flush or self.desk.out.size > FLUSH_BYTES or self.desk.out.size != before)
+        if self.desk.out.size and not due:
+            if self.desk.out_since_ns == 0:
+                self.desk.out_since_ns = now
+            due = now - self.desk.out_since_ns > FLUSH_AFTER_NS
+        pthread_mutex_unlock(&self.desk.lock)
+        if not due:
+            return
+        if pthread_mutex_trylock(&self.lead) == 0:
+            self.turn(0)
+            self._leave_lead()
+        elif not self.woken:
+            self.woken = True
+            wake_set(self.wake_fd)
+
+    # ------------------------------------------------------------------------------------ from Python
+
+    def hello(self, int role, str name not None):
+        """Introduce this process to the broker; the first message on its socket."""
+        cdef uint64_t[4] numbers
+        cdef bytes text = name.encode()
+        cdef span_t span
+        numbers[0] = self.desk.incarnation
+        numbers[1] = PROTOCOL_VERSION
+        numbers[2] = role
+        numbers[3] = self.pid
+        span.data = text
+        span.size = len(text)
+        put_blob(&self.desk.out, K_HELLO, 4, numbers, span)
+        timer_arm(self.timer_fd, 1)
+
+    def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
+        """Tell the broker of this process that the node `incarnation` is dead.
+
+        Args:
+            incarnation: the dead node.
+            owner, id: the task that was running when it died, 0 if none.
+            detail: how it died, for the error of a task that dies too often.
+        """
+        cdef lost_t *lost = <lost_t *>calloc(1, sizeof(lost_t))
+        if lost == NULL:
+            raise MemoryError
+        lost.incarnation = incarnation
+        lost.blamed_owner = owner
+        lost.blamed_id = id
+        lost.cause = 1
+        lost.detail_size = len(detail)
+        lost.detail = <char *>malloc(len(detail) + 1)
+        memcpy(lost.detail, <const char *>detail, len(detail))
+        pthread_mutex_lock(&self.desk.lock)
+        lost.next = self.posted
+        self.posted = lost
+        pthread_mutex_unlock(&self.desk.lock)
+        self.hurry()
+
+    def stop_others(self):
+        """Tell every other node of this process's broker to stop. Does not wait for them."""
+        self.broker.stop_all = True
+        with nogil:
+            self._take_lead()
+            self.turn(0)
+            self._leave_lead()
+
+    def flush(self):
+        """Send what is put down. Blocks until the thread that leads, if any, has made room."""
+        with nogil:
+            self._take_lead()
+            self.turn(0)
+            self._leave_lead()
+
+    def start_leading(self):
+        """Let the driver thread lead now; used once, when it has been started."""
+        timer_arm(self.timer_fd, 1)
+
+    def stop(self):
+        """End the driver thread's loop. Safe to call twice."""
+        self.stopping = True
+        scoop_fence()
+        wake_set(self.wake_fd)
+        timer_arm(self.timer_fd, 1)
+        pthread_mutex_lock(&self.desk.lock)
+        self.desk.wake_waiters()
+        pthread_mutex_unlock(&self.desk.lock)

@@ -1,0 +1,461 @@
+"""Submits calls, and does for the hub what needs Python: forms, encoding, mending, constants."""
+
+import os
+import socket
+import threading
+import types
+
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from scoop import pickling
+from scoop._core.call cimport M_SUSPENDED, S_CANCELLED, S_DONE, S_RUNNING, S_WAITING, call_t
+from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
+from scoop._core.future cimport Extras
+from scoop._core.hub cimport Strand, level_t
+from scoop._core.scalars cimport get_scalar, is_scalar
+from scoop._core.table cimport mix64, table_put
+from scoop._core.wire cimport (
+    K_CONST, O_ERROR, O_MISSING, O_VALUE, T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, buf_t, put_array, put_bin,
+    put_uint, span_t)
+
+from scoop.errors import ForkedProcess, MissingGlobal, UsageError
+
+cdef extern from "Python.h":
+    ctypedef object (*newfunc)(PyTypeObject *, PyObject *, PyObject *)
+
+cdef extern from *:
+    """
+    #define scoop_new(cls) (((PyTypeObject *)(cls))->tp_new((PyTypeObject *)(cls), scoop_no_args, NULL))
+    static PyObject *scoop_no_args = NULL;
+    static void scoop_set_no_args(PyObject *args) { Py_INCREF(args); scoop_no_args = args; }
+    """
+    object scoop_new(object)
+    void scoop_set_no_args(object)
+
+scoop_set_no_args(())
+
+FORMS_MAX = 1024
+MENDINGS_MAX = 20        # classes that one call may lack, found one by one
+
+# Grows in a child made by os.fork(), which has none of its parent's threads; sessions remember theirs.
+cdef int generation = 0
+
+
+def _after_fork():
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+cdef class Session(Hub):
+    """One process's way into its pool.
+
+    Args:
+        node: the driver.
+        context: the contextvars context that every task starts in a copy of.
+        is_origin: whether this process runs the user's program.
+        future_class: the class of the futures, a subclass of CallFuture.
+        seed: the job's 16 random bytes; the root of all lineages.
+    """
+
+    def __init__(self, node, context, bint is_origin, future_class, bytes seed not None):
+        Hub.__init__(self, node, self, context, is_origin)
+        self.generation = generation
+        self.future_class = future_class
+        self.forms = {}
+        self.keyed = {}
+        self.seed = seed
+        self.copy = True
+        memcpy(self.main_strand.base.lineage, <const char *>seed, 16)
+
+    # ------------------------------------------------------------------------------------- functions
+
+    cdef Form form_of(self, object fn):
+        cdef Form form
+        if type(fn) is types.FunctionType or type(fn) is types.BuiltinFunctionType:
+            form = self.forms.get(fn)
+            if form is not None:
+                return form
+        elif not callable(fn):
+            raise TypeError(f"the first argument is called, but {fn!r} of type {type(fn).__name__} is not callable")
+        key = pickling.function_key(fn)
+        if key is not None:
+            form = self.keyed.get(key)
+            if form is not None:
+                return form
+        return self._new_form(fn, key, True)
+
+    cdef Form _new_form(self, object fn, object key, bint keep):
+        cdef Form form
+        made = pickling.function_form(fn)
+        form = Form(fn, made.blob, made.name, not made.stable and key is None)
+        self.next_number += 1
+        form.c.number = self.next_number
+        form.desk = self.desk
+        pthread_mutex_lock(&self.desk.lock)
+        table_put(&self.desk.forms, form.c.number, &form.c)
+        pthread_mutex_unlock(&self.desk.lock)
+        if made.stable and keep and type(fn) in (types.FunctionType, types.BuiltinFunctionType) and (
+                getattr(fn, "__closure__", None) is None):
+            self._remember(self.forms, fn, form)
+        if key is not None:
+            self._remember(self.keyed, key, form)
+        return form
+
+    def _remember(self, dict table, key, form):
+        # Bounded: the oldest goes, and is made again when it is used again.
+        table[key] = form
+        if len(table) > FORMS_MAX:
+            del table[next(iter(table))]
+
+    # ------------------------------------------------------------------------------------ submitting
+
+    def submit(self, fn, args, kwargs, int flags=0):
+        """Make the future of `fn(*args, **kwargs)` and queue it. Does not block."""
+        cdef CallFuture f = self.new_call(self.form_of(fn), args, kwargs, flags, 0)
+        if f.c.state != S_WAITING or f.extras is None:
+            self.enqueue(f)
+        return f
+
+    def submit_chunk(self, fn, start, bint star, tuple items, lineage, int flags=0):
+        """Make the future of a piece of a map: items `start`, `start + 1`, ... of the call named by `lineage`.
+
+        Its result is a tuple of the results and the exception that ended it early, or None.
+        """
+        cdef bytes name = lineage
+        cdef CallFuture f = self.new_call(self.form_of(fn), (start, star, items), None, flags | T_CHUNK, len(items))
+        memcpy(f.c.lineage, <const char *>name, 16)
+        if f.c.state != S_WAITING or f.extras is None:
+            self.enqueue(f)
+        return f
+
+    def new_lineage(self):
+        """Return the 16 bytes of lineage that the next call submitted here would have, and use them up."""
+        cdef uint64_t[2] lineage
+        self._derive(lineage)
+        return (<char *>lineage)[:16]
+
+    cdef void _derive(self, uint64_t *lineage) noexcept:
+        cdef level_t *level = self.strand().level
+        lineage[0] = mix64(level.lineage[0] ^ (<uint64_t>level.children + 1))
+        lineage[1] = mix64(level.lineage[1] + lineage[0])
+        level.children += 1
+
+    cdef CallFuture new_call(self, Form form, tuple args, dict kwargs, int flags, uint32_t items):
+        cdef CallFuture f
+        if self.generation != generation or self.closed:
+            self._refuse()
+        f = scoop_new(self.future_class)
+        f.runtime = self
+        f.form = form
+        f.c.form = &form.c
+        f.c.self_obj = <void *>f
+        f.c.fn = form.c.number
+        f.c.id = self.desk.next_id
+        self.desk.next_id += 1
+        f.c.items = items
+        f.c.state = S_WAITING
+        if self.desk.remote_only:
+            flags |= T_REMOTE_ONLY
+        if not self.copy:
+            flags |= T_NO_COPY
+        if items == 0:
+            self._derive(f.c.lineage)
+        f.c.flags = <unsigned char>flags
+        if not kwargs and is_scalar(<PyObject *>args, 0):
+            f.c.flags |= T_SCALARS
+            f.c.flags &= ~T_NO_COPY         # nothing to copy
+            f.args = args
+            f.c.args = <void *>args
+        elif not self._has_needs(f, args, kwargs):
+            self._encode(f, args, kwargs)
+        return f
+
+    def _refuse(self):
+        if self.generation != generation:
+            raise ForkedProcess("this process was forked from one that uses scoop, and scoop's threads are not in it; "
+                                "submit from the original process, or start this one as a program of its own")
+        raise RuntimeError("cannot submit: scoop has been shut down")
+
+    cdef int _encode(self, CallFuture f, tuple args, dict kwargs) except -1:
+        cdef bytes data = pickling.dumps_args(args, kwargs, f.form.name)
+        f.c.size = len(data)
+        f.c.data = <char *>malloc(f.c.size + 1)
+        if f.c.data == NULL:
+            raise MemoryError
+        memcpy(f.c.data, <const char *>data, f.c.size)
+        return 0
+
+    cdef int enqueue(self, CallFuture f) except -1:
+        cdef bint wanted
+        Py_INCREF(f)                        # the queue's reference
+        pthread_mutex_lock(&self.desk.lock)
+        self.desk.queue.put_own(&f.c)
+        wanted = self.desk.want_us > 0
+        pthread_mutex_unlock(&self.desk.lock)
+        if wanted:
+            self.node.hurry()
+        if self.desk.grave.count + self.desk.queue.stale.count > 256:
+            self.sweep()
+        return 0
+
+    # ----------------------------------------------------------------------- futures among arguments
+
+    def _has_needs(self, CallFuture f, tuple args, kwargs):
+        cdef list needs = [x for x in args if isinstance(x, CallFuture)]
+        if kwargs:
+            needs += [x for x in kwargs.values() if isinstance(x, CallFuture)]
+        if not needs:
+            return False
+        f.args = (args, kwargs)
+        f.need_extras().needs = needs
+        pending = [need for need in needs if not need.done()]
+        if not pending:
+            self.needs_met(f)
+            return True
+        for need in pending:
+            need.add_done_callback(lambda _: self.needs_met(f))
+        return True
+
+    def needs_met(self, CallFuture f):
+        """Queue `f` if all futures among its arguments are final now; one that failed fails it too."""
+        cdef Extras extras = f.extras
+        if f.c.state != S_WAITING or extras.needs is None:
+            return
+        for need in extras.needs:
+            if (<CallFuture>need).c.state < S_DONE:
+                return
+        extras.needs = None
+        args, kwargs = f.args
+        try:
+            args = tuple([x.result() if isinstance(x, CallFuture) else x for x in args])
+            kwargs = {k: x.result() if isinstance(x, CallFuture) else x for k, x in (kwargs or {}).items()}
+            if not kwargs and is_scalar(<PyObject *>args, 0):
+                f.c.flags |= T_SCALARS
+                f.args = args
+                f.c.args = <void *>args
+            else:
+                f.args = None
+                self._encode(f, args, kwargs)
+        except BaseException as error:
+            f.finish(error, True)
+            return
+        self.enqueue(f)
+
+    # ----------------------------------------------------------------------------- what needs Python
+
+    def promote(self, f):
+        """See that `f`, which somebody waits for who cannot run it, is run by the helper thread or a worker."""
+        self.promoted.append(f)
+        if self.helper is None:
+            self.helper = _Helper(self)
+            self.helper.start()
+        self.helper.more.set()
+
+    def mend(self, uint64_t id, bytes why not None):
+        """A worker lacks a class or function that exists only here: send call `id` again with it by value."""
+        cdef call_t *call
+        cdef span_t span
+        cdef CallFuture f
+        cdef Form form
+        pthread_mutex_lock(&self.desk.lock)
+        call = self.desk.ledger.find(id)
+        pthread_mutex_unlock(&self.desk.lock)
+        if call == NULL:
+            return
+        f = <CallFuture><PyObject *>call.self_obj
+        span.data = why
+        span.size = len(why)
+        module, qualname = get_scalar(span)
+        try:
+            if call.attempt >= MENDINGS_MAX:
+                raise UsageError(f"workers cannot import {module}.{qualname}, not even sent by value")
+            pickling.by_value(module, qualname)
+            self.forms.clear()
+            self.keyed.clear()
+            form = self._new_form(f.form.fn, None, False)
+            data = None if call.data == NULL else pickling.redump_args(call.data[:call.size])
+        except BaseException as error:
+            self._fail(id, error)
+            return
+        self._reissue(f, form, data)
+
+    cdef int _reissue(self, CallFuture f, Form form, bytes data) except -1:
+        form.c.est_ns = f.form.c.est_ns
+        pthread_mutex_lock(&self.desk.lock)
+        if data is not None:
+            free(f.c.data)
+            f.c.size = len(data)
+            f.c.data = <char *>malloc(f.c.size + 1)
+            memcpy(f.c.data, <const char *>data, f.c.size)
+        f.c.form = &form.c
+        f.c.fn = form.c.number
+        f.c.attempt += 1
+        self.desk.encode_call(&f.c, &self.desk.out)
+        pthread_mutex_unlock(&self.desk.lock)
+        f.form = form
+        self.node.hurry()
+        return 0
+
+    cdef int _fail(self, uint64_t id, object error) except -1:
+        # An exported call ends here with an error of this process.
+        cdef call_t *call
+        cdef CallFuture f
+        pthread_mutex_lock(&self.desk.lock)
+        self.desk.ledger.on_result(id, &call)
+        pthread_mutex_unlock(&self.desk.lock)
+        if call == NULL:
+            return 0
+        f = <CallFuture><PyObject *>call.self_obj
+        Py_DECREF(f)
+        f.finish(error, True)
+        if f.c.marks & M_SUSPENDED:
+            self._resume_waiters(self.strand(), f)
+        return 0
+
+    def fail_all(self, error):
+        """End every outstanding call of this process with `error`."""
+        cdef call_t *call
+        cdef CallFuture f
+        while True:
+            pthread_mutex_lock(&self.desk.lock)
+            call = self.desk.ledger.pop_any()
+            if call == NULL:
+                call = self.desk.queue.oldest_own()
+            if call != NULL:
+                call.state = S_RUNNING
+            pthread_mutex_unlock(&self.desk.lock)
+            if call == NULL:
+                return
+            f = <CallFuture><PyObject *>call.self_obj
+            Py_DECREF(f)
+            f.finish(error, True)
+            if f.c.marks & M_SUSPENDED:
+                self._resume_waiters(self.strand(), f)
+
+    def cancel_queued(self):
+        """Cancel every call of this process that has not started here or elsewhere."""
+        cdef call_t *call
+        cdef CallFuture f
+        while True:
+            pthread_mutex_lock(&self.desk.lock)
+            call = self.desk.queue.oldest_own()
+            if call != NULL:
+                call.state = S_CANCELLED
+                self.desk.wake_waiters()
+            pthread_mutex_unlock(&self.desk.lock)
+            if call == NULL:
+                break
+            f = <CallFuture><PyObject *>call.self_obj
+            Py_DECREF(f)
+            f.tell()
+        for f in self.desk_exported():
+            f.cancel()
+
+    def desk_exported(self):
+        """Return the futures that are exported now: a list, for reports and for cancelling."""
+        cdef size_t i
+        cdef list held = []
+        pthread_mutex_lock(&self.desk.lock)
+        if self.desk.ledger.open.mask:
+            for i in range(self.desk.ledger.open.mask + 1):
+                if self.desk.ledger.open.cells[i].key:
+                    held.append(<object><PyObject *>(<call_t *>self.desk.ledger.open.cells[i].value).self_obj)
+        pthread_mutex_unlock(&self.desk.lock)
+        return held
+
+    def wake_helper(self):
+        """Let the helper thread see that the session is closed."""
+        if self.helper is not None:
+            self.helper.more.set()
+
+    def encode_outcome(self, value, bint failed, bint chunk, fn):
+        """Encode what a call returned or raised; returns (bytes, outcome). Never raises."""
+        name = getattr(fn, "__qualname__", None) or type(fn).__name__
+        try:
+            if not failed and chunk:
+                return self._encode_chunk(value, name), O_VALUE
+            if not failed:
+                return pickling.dumps_result(value, name), O_VALUE
+        except BaseException as error:
+            value = error
+        if isinstance(value, MissingGlobal):
+            from scoop._core import scalars
+
+            return scalars.encode((value.module, value.qualname)), O_MISSING
+        return pickling.dumps_exception(value, task=name, host=socket.gethostname(), pid=os.getpid()), O_ERROR
+
+    def _encode_chunk(self, value, name):
+        # The exception travels encoded, so that it arrives with its remote traceback.
+        results, error = value
+        try:
+            if error is None:
+                return pickling.dumps_result((results, None), name)
+        except BaseException as raised:
+            results, error = _until_unpicklable(results, name, raised)
+        text = pickling.dumps_exception(error, task=name, host=socket.gethostname(), pid=os.getpid())
+        return pickling.dumps_result((results, text), name)
+
+    def copy_outcome(self, value, bint chunk, name):
+        """Copy what a local call returned, as if it had come from another process."""
+        if not chunk:
+            return pickling.copy_value(value)
+        results, error = value
+        if is_scalar(<PyObject *>results, 0):
+            return value
+        try:
+            return pickling.copy_value(results), error
+        except BaseException as raised:
+            return _until_unpicklable(results, name, raised)
+
+    def constant_arrived(self, name, data):
+        """A shared constant arrived from another process."""
+        from scoop import shared
+
+        shared._arrived(name.decode(), data)
+
+    def send_constant(self, str name not None, bytes data not None):
+        """Tell every process of the job, also those that join later, the value of a shared constant."""
+        cdef bytes key = name.encode()
+        cdef buf_t *out = &self.desk.out
+        pthread_mutex_lock(&self.desk.lock)
+        put_array(out, 4)
+        put_uint(out, K_CONST)
+        put_uint(out, self.desk.incarnation)
+        put_bin(out, key, len(key))
+        put_bin(out, data, len(data))
+        pthread_mutex_unlock(&self.desk.lock)
+        self.node.hurry()
+
+
+def _until_unpicklable(results, name, error):
+    """Cut `results` before the first that cannot travel; returns (those before, why)."""
+    for index, value in enumerate(results):
+        try:
+            pickling.dumps_result(value, name)
+        except BaseException as raised:
+            return results[:index], raised
+    return results, error
+
+
+class _Helper(threading.Thread):
+    """Runs calls that somebody waits for in a way that cannot run them: a time limit, a callback, polling."""
+
+    def __init__(self, session):
+        super().__init__(name="scoop-helper", daemon=True)
+        self.session = session
+        self.more = threading.Event()
+
+    def run(self):
+        cdef Session session = self.session
+        while not session.closed:
+            self.more.wait()
+            self.more.clear()
+            while session.promoted and not session.closed:
+                session.help_with(session.promoted.pop(0))
