@@ -1,0 +1,1 @@
+"""Workloads: what runs inside a case program, with a started library."""
