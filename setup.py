@@ -21,7 +21,7 @@ DIRECTIVES = {
 
 MODULES = (
     "proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "net", "broker", "desk", "node",
-    "future", "hub", "session",
+    "future", "runner", "hub", "ending", "session",
 )
 
 

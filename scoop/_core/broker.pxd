@@ -38,6 +38,7 @@ cdef class Broker:
     cdef readonly uint64_t malformed
     cdef readonly uint64_t messages
     cdef readonly int goodbyes
+    cdef public bint keep_frames    # frames stay until `take_for` fetches them: for the simulator
 
     cdef int receive(self, int messages_max) noexcept nogil
     cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil
@@ -51,6 +52,6 @@ cdef class Broker:
     cdef void _forward(self, int slot, record_t *r) noexcept nogil
     cdef void _flush(self) noexcept nogil
     cdef void _send(self, int slot) noexcept nogil
-    # Swaps the records for the node of this process into an empty buffer; False if there are none.
-    cdef bint take_local(self, buf_t *into) noexcept nogil
+    # Swaps the records for a node into an empty buffer; False if there are none.
+    cdef bint take_for(self, int slot, buf_t *into) noexcept nogil
     cdef void _hello(self, uint64_t peer, const char *data, size_t size) noexcept nogil

@@ -198,7 +198,7 @@ cdef class Broker:
 
     cdef void _send(self, int slot) noexcept nogil:
         cdef uint64_t peer = self.balance.nodes[slot].incarnation
-        if self.outs[slot].size == 0:
+        if self.outs[slot].size == 0 or self.keep_frames:
             return
         if self.socket is None or self.socket.send_to(<const char *>&peer, 8, &self.outs[slot]) < 0:
             # Unreachable: the agent tells when it is dead, and owners issue again what was lost.
@@ -278,7 +278,7 @@ cdef class Broker:
         self.out.size = 0
 
     cdef void _flush(self) noexcept nogil:
-        # What is for the node of this process stays in its buffer, from which it is fed by `take_local`.
+        # What is for the node of this process stays in its buffer, from which it is fed by `take_for`.
         cdef int i, slot
         for i in range(self.dirty_count):
             slot = self.dirty[i]
@@ -287,14 +287,14 @@ cdef class Broker:
                 self._send(slot)
         self.dirty_count = 0
 
-    cdef bint take_local(self, buf_t *into) noexcept nogil:
+    cdef bint take_for(self, int slot, buf_t *into) noexcept nogil:
         cdef buf_t swap
-        if self.local < 0 or self.outs[self.local].size == 0:
+        if slot < 0 or self.outs[slot].size == 0:
             return False
         swap = into[0]
-        into[0] = self.outs[self.local]
-        self.outs[self.local] = swap
-        self.outs[self.local].size = 0
+        into[0] = self.outs[slot]
+        self.outs[slot] = swap
+        self.outs[slot].size = 0
         return True
 
     # ------------------------------------------------------------------------------------ from Python

@@ -108,7 +108,7 @@ cdef class Node:
         # A broker in this process may answer at once, and the answer may call for another one.
         while self.broker is not None and rounds < 8:
             self.broker.settle()
-            if not self.broker.take_local(&self.local_in):
+            if not self.broker.take_for(self.broker.local, &self.local_in):
                 break
             self.desk.handle(self.local_in.data, self.local_in.size, now)
             self._flush(now)

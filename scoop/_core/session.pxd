@@ -3,9 +3,9 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from scoop._core.future cimport CallFuture, Form
-from scoop._core.hub cimport Hub
+from scoop._core.ending cimport Ending
 
-cdef class Session(Hub):
+cdef class Session(Ending):
     cdef dict forms             # plain function -> Form
     cdef dict keyed             # function key -> Form
     cdef uint32_t next_number

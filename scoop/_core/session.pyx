@@ -1,7 +1,6 @@
 """Submits calls, and does for the hub what needs Python: forms, encoding, mending, constants."""
 
 import os
-import socket
 import threading
 import types
 
@@ -12,17 +11,16 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from scoop import pickling
-from scoop._core.call cimport M_SUSPENDED, S_CANCELLED, S_DONE, S_RUNNING, S_WAITING, call_t
+from scoop._core.call cimport M_SUSPENDED, S_DONE, S_WAITING, call_t
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.future cimport Extras
-from scoop._core.hub cimport Strand, level_t
+from scoop._core.runner cimport Strand, level_t
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport mix64, table_put
 from scoop._core.wire cimport (
-    K_CONST, O_ERROR, O_MISSING, O_VALUE, T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, buf_t, put_array, put_bin,
-    put_uint, span_t)
+    K_CONST, T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, buf_t, put_array, put_bin, put_uint, span_t)
 
-from scoop.errors import ForkedProcess, MissingGlobal, UsageError
+from scoop.errors import ForkedProcess, UsageError
 
 cdef extern from "Python.h":
     ctypedef object (*newfunc)(PyTypeObject *, PyObject *, PyObject *)
@@ -53,7 +51,7 @@ def _after_fork():
 os.register_at_fork(after_in_child=_after_fork)
 
 
-cdef class Session(Hub):
+cdef class Session(Ending):
     """One process's way into its pool.
 
     Args:
@@ -65,7 +63,7 @@ cdef class Session(Hub):
     """
 
     def __init__(self, node, context, bint is_origin, future_class, bytes seed not None):
-        Hub.__init__(self, node, self, context, is_origin)
+        Ending.__init__(self, node, self, context, is_origin)
         self.generation = generation
         self.future_class = future_class
         self.forms = {}
@@ -134,6 +132,25 @@ cdef class Session(Hub):
         if f.c.state != S_WAITING or f.extras is None:
             self.enqueue(f)
         return f
+
+    def estimate_ns(self, fn):
+        """Return the measured mean run time of `fn` per call or item in nanoseconds; 0 while unknown."""
+        return self.form_of(fn).c.est_ns
+
+    def current_lineage(self):
+        """Return the 16 bytes that name the running call, or the item of a map, by its place in the tree of calls."""
+        return (<char *>self.strand().level.lineage)[:16]
+
+    def pin(self, bint pinned):
+        """Forbid (or allow again) that this thread runs other calls while the running one waits; returns the old."""
+        cdef level_t *level = self.strand().level
+        before = level.pinned
+        level.pinned = pinned
+        return before
+
+    def poll_parcels(self):
+        """Take in constants and functions that have arrived; the caller waits in a loop for what it needs."""
+        self._unpack()
 
     def new_lineage(self):
         """Return the 16 bytes of lineage that the next call submitted here would have, and use them up."""
@@ -319,100 +336,10 @@ cdef class Session(Hub):
             self._resume_waiters(self.strand(), f)
         return 0
 
-    def fail_all(self, error):
-        """End every outstanding call of this process with `error`."""
-        cdef call_t *call
-        cdef CallFuture f
-        while True:
-            pthread_mutex_lock(&self.desk.lock)
-            call = self.desk.ledger.pop_any()
-            if call == NULL:
-                call = self.desk.queue.oldest_own()
-            if call != NULL:
-                call.state = S_RUNNING
-            pthread_mutex_unlock(&self.desk.lock)
-            if call == NULL:
-                return
-            f = <CallFuture><PyObject *>call.self_obj
-            Py_DECREF(f)
-            f.finish(error, True)
-            if f.c.marks & M_SUSPENDED:
-                self._resume_waiters(self.strand(), f)
-
-    def cancel_queued(self):
-        """Cancel every call of this process that has not started here or elsewhere."""
-        cdef call_t *call
-        cdef CallFuture f
-        while True:
-            pthread_mutex_lock(&self.desk.lock)
-            call = self.desk.queue.oldest_own()
-            if call != NULL:
-                call.state = S_CANCELLED
-                self.desk.wake_waiters()
-            pthread_mutex_unlock(&self.desk.lock)
-            if call == NULL:
-                break
-            f = <CallFuture><PyObject *>call.self_obj
-            Py_DECREF(f)
-            f.tell()
-        for f in self.desk_exported():
-            f.cancel()
-
-    def desk_exported(self):
-        """Return the futures that are exported now: a list, for reports and for cancelling."""
-        cdef size_t i
-        cdef list held = []
-        pthread_mutex_lock(&self.desk.lock)
-        if self.desk.ledger.open.mask:
-            for i in range(self.desk.ledger.open.mask + 1):
-                if self.desk.ledger.open.cells[i].key:
-                    held.append(<object><PyObject *>(<call_t *>self.desk.ledger.open.cells[i].value).self_obj)
-        pthread_mutex_unlock(&self.desk.lock)
-        return held
-
     def wake_helper(self):
         """Let the helper thread see that the session is closed."""
         if self.helper is not None:
             self.helper.more.set()
-
-    def encode_outcome(self, value, bint failed, bint chunk, fn):
-        """Encode what a call returned or raised; returns (bytes, outcome). Never raises."""
-        name = getattr(fn, "__qualname__", None) or type(fn).__name__
-        try:
-            if not failed and chunk:
-                return self._encode_chunk(value, name), O_VALUE
-            if not failed:
-                return pickling.dumps_result(value, name), O_VALUE
-        except BaseException as error:
-            value = error
-        if isinstance(value, MissingGlobal):
-            from scoop._core import scalars
-
-            return scalars.encode((value.module, value.qualname)), O_MISSING
-        return pickling.dumps_exception(value, task=name, host=socket.gethostname(), pid=os.getpid()), O_ERROR
-
-    def _encode_chunk(self, value, name):
-        # The exception travels encoded, so that it arrives with its remote traceback.
-        results, error = value
-        try:
-            if error is None:
-                return pickling.dumps_result((results, None), name)
-        except BaseException as raised:
-            results, error = _until_unpicklable(results, name, raised)
-        text = pickling.dumps_exception(error, task=name, host=socket.gethostname(), pid=os.getpid())
-        return pickling.dumps_result((results, text), name)
-
-    def copy_outcome(self, value, bint chunk, name):
-        """Copy what a local call returned, as if it had come from another process."""
-        if not chunk:
-            return pickling.copy_value(value)
-        results, error = value
-        if is_scalar(<PyObject *>results, 0):
-            return value
-        try:
-            return pickling.copy_value(results), error
-        except BaseException as raised:
-            return _until_unpicklable(results, name, raised)
 
     def constant_arrived(self, name, data):
         """A shared constant arrived from another process."""
@@ -432,16 +359,6 @@ cdef class Session(Hub):
         put_bin(out, data, len(data))
         pthread_mutex_unlock(&self.desk.lock)
         self.node.hurry()
-
-
-def _until_unpicklable(results, name, error):
-    """Cut `results` before the first that cannot travel; returns (those before, why)."""
-    for index, value in enumerate(results):
-        try:
-            pickling.dumps_result(value, name)
-        except BaseException as raised:
-            return results[:index], raised
-    return results, error
 
 
 class _Helper(threading.Thread):
