@@ -8,10 +8,12 @@ from typing import Any
 
 from scoop import pickling
 from scoop._core import scalars
-from scoop.errors import MissingGlobal
+from scoop.errors import MissingGlobal, ResultNotPicklable
 
 # The outcomes of scoop._core.wire that are made here.
 VALUE, ERROR, MISSING = 0, 2, 3
+
+PAYLOAD_BYTES_MAX = (1 << 32) - (1 << 20)
 
 
 def encode_outcome(value: Any, failed: bool, chunk: bool, fn: Any) -> tuple[bytes, int]:
@@ -25,12 +27,21 @@ def encode_outcome(value: Any, failed: bool, chunk: bool, fn: Any) -> tuple[byte
         if not failed and chunk:
             return _encode_chunk(value, name), VALUE
         if not failed:
-            return pickling.dumps_result(value, name), VALUE
+            return _bounded(pickling.dumps_result(value, name), name), VALUE
     except Exception as error:
         value = error
     if isinstance(value, MissingGlobal):
         return scalars.encode((value.module, value.qualname)), MISSING
     return _encode_error(value, name), ERROR
+
+
+def _bounded(data: bytes, name: str) -> bytes:
+    if len(data) > PAYLOAD_BYTES_MAX:
+        raise ResultNotPicklable(
+            f"what {name} returned takes {len(data)} bytes, more than the limit of {PAYLOAD_BYTES_MAX} for one "
+            "result: return it in parts, or write it to a file and return its name"
+        )
+    return data
 
 
 def _encode_error(error: BaseException, name: str) -> bytes:

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from scoop._core.outbox cimport A_ANSWER, A_CANCEL, A_DROP, A_LOST, A_SEND_TASK, A_WANT
 from scoop._core.table cimport table_free, table_get, table_pop, table_put
-from scoop._core.wire cimport CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_UNKNOWN
+from scoop._core.wire cimport T_RETRIED, V_NOT_STARTED, V_UNKNOWN
 
 cdef enum:
     ID_BITS = 44
@@ -126,7 +126,12 @@ cdef class Balance:
         task = <btask_t *>table_get(&self.tasks, _key(owner_slot, id))
         if task != NULL and task.node < 0:
             # A newer attempt replaces the one that is still queued.
+            if attempt < task.attempt:
+                return -1
             task.attempt = <uint16_t>attempt
+            task.flags = <uint8_t>flags
+            self.queued_us += <int64_t>est_us - task.est_us
+            task.est_us = <uint32_t>est_us
             self.out.put(A_DROP, node, task.slot, 0, 0, 0, 0)
             task.slot = slot
             return 0
@@ -143,7 +148,8 @@ cdef class Balance:
         task.flags = <uint8_t>flags
         task.owner_slot = owner_slot
         task.slot = slot
-        self._enqueue(task, False)
+        # A task that crashed a worker waits for an empty one: at the front it gets the first.
+        self._enqueue(task, (flags & T_RETRIED) != 0)
         return 0
 
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil:
@@ -207,7 +213,9 @@ cdef class Balance:
 
     cdef int _next_hungry(self, btask_t *task) noexcept nogil:
         # Fills one node before it goes to the next, so that tasks for one destination travel together.
-        cdef int tried, slot
+        # A task that crashed a worker goes to one that holds nothing else; where there is none, to one that waits for
+        # work, since all it holds is suspended and may be waiting for this very task.
+        cdef int tried, slot, second = -1
         cdef bnode_t *node
         for tried in range(self.node_count):
             slot = self.cursor + tried
@@ -216,11 +224,15 @@ cdef class Balance:
             node = &self.nodes[slot]
             if not node.alive or node.room_us <= 0 or node.probation:
                 continue
-            if task.flags & T_RETRIED and (node.given or node.source):
+            if task.flags & T_RETRIED and (node.source or slot == task.owner_slot):
+                continue
+            if task.flags & T_RETRIED and node.given:
+                if node.idle:
+                    second = slot
                 continue
             self.cursor = slot
             return slot
-        return -1
+        return second
 
     cdef void match(self) noexcept nogil:
         cdef btask_t *task

@@ -35,9 +35,9 @@ cdef class Broker:
     cdef held_t *constants_last
     cdef lost_t *lost               # losses to be told; put here by the node that leads
     cdef bint stop_all              # tell every node to stop, once
+    cdef int stop_told              # how many slots have been told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t messages
-    cdef readonly int goodbyes
     cdef public bint keep_frames    # frames stay until `take_for` fetches them: for the simulator
 
     cdef int receive(self, int messages_max) noexcept nogil

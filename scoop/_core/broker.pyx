@@ -10,11 +10,11 @@ from libc.string cimport memcpy
 from scoop._core.balance cimport NODES_MAX
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
-    message_close, message_data, message_init, message_size, now_ns, poll_for, wake_clear, wake_new, wake_set)
+    message_close, message_data, message_init, message_size, poll_for)
 from scoop._core.outbox cimport (
     A_ANSWER, A_CANCEL, A_DROP, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
-    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, K_ANSWER, K_BYE, K_CANCEL, K_CONST, K_FORM, K_HELLO,
+    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
     K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION,
     next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
@@ -22,8 +22,8 @@ cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
     FRAME_BYTES_MAX = 256 * 1024
 
-ROLE_WORKER = 1
-ROLE_ORIGIN = 2
+cdef enum:
+    ROLE_ORIGIN = 2
 
 
 cdef class Broker:
@@ -102,7 +102,7 @@ cdef class Broker:
                 r.num[2] != PROTOCOL_VERSION):
             self.malformed += 1
             return
-        slot = self.balance.on_hello(peer, False, True)
+        slot = self.balance.on_hello(peer, r.num[3] == ROLE_ORIGIN, True)
         if slot < 0:
             self.malformed += 1
             return
@@ -119,6 +119,8 @@ cdef class Broker:
         cdef record_t r
         cdef int got
         self.messages += 1
+        if not self.balance.nodes[slot].alive:
+            return 0
         reader.data = data
         reader.size = size
         reader.pos = 0
@@ -153,9 +155,6 @@ cdef class Broker:
             self._forward(self.balance.slot_of(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
-        elif r.kind == K_BYE:
-            self.goodbyes += 1
-            self.balance.on_lost(slot, 0, 0, 0)
 
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil:
         cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)
@@ -213,11 +212,12 @@ cdef class Broker:
         cdef uint64_t grace = 0
         if self.lost != NULL:
             self._on_lost()
-        if self.stop_all:
-            self.stop_all = False
-            for slot in range(self.balance.node_count):
-                if self.balance.nodes[slot].alive and slot != self.local:
-                    put_record(self.out_of(slot), K_STOP, 1, &grace)
+        while self.stop_all and self.stop_told < self.balance.node_count:
+            # A node that says hello later is told then.
+            slot = self.stop_told
+            self.stop_told += 1
+            if self.balance.nodes[slot].alive and slot != self.local:
+                put_record(self.out_of(slot), K_STOP, 1, &grace)
         self.balance.match()
         self._carry_out(NULL, 0)
         self._flush()
@@ -229,7 +229,8 @@ cdef class Broker:
         self.lost = NULL
         while lost != NULL:
             following = lost.next
-            slot = self.balance.slot_of(lost.incarnation)
+            # A death may be told before the hello is read: then the slot is made, dead, for the hello to find.
+            slot = self.balance.on_hello(lost.incarnation, False, False)
             if slot >= 0:
                 self.balance.on_lost(slot, lost.blamed_owner, lost.blamed_id, lost.cause)
                 self._carry_out(lost.detail, lost.detail_size)

@@ -39,6 +39,7 @@ cdef struct call_t:
     uint64_t owner          # incarnation of the owner, 0: this process
     uint64_t id
     uint64_t lineage[2]
+    uint64_t root[2]        # owner and id of the foreign task that submitted it, or whose descendant did
     uint32_t fn
     uint32_t est_us
     uint32_t items          # of a chunk of a map; 0 for a plain call

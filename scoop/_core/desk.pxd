@@ -46,7 +46,11 @@ cdef class Desk:
     cdef int64_t want_us            # the broker wants this much work, 0: none
     cdef int64_t want_idle          # for this many nodes with nothing to do
     cdef bint busy                  # the main thread is not looking for work
-    cdef ring_t resumed             # awaited by a greenlet, and final now
+    cdef ring_t resumed             # awaited by a greenlet, and final now; holds a reference
+    cdef bint returned              # a call came back unstarted; a greenlet may wait for it
+    cdef bint came_back             # the same, for whoever waits in Python
+    cdef uint64_t arrived_ns        # when a result was last received
+    cdef size_t asked_from          # where the next look for stalled calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
     cdef ring_t grave               # references to drop under the GIL
     cdef parcel_t *parcels
@@ -61,10 +65,12 @@ cdef class Desk:
     cdef readonly uint64_t exported
     cdef readonly uint64_t received
 
+    cdef void _requeue(self, call_t *call) noexcept nogil
     cdef int handle(self, const char *data, size_t size, uint64_t now) noexcept nogil
     cdef void export_wanted(self) noexcept nogil
-    cdef void tell_surplus(self) noexcept nogil
+    cdef void tell_surplus(self, bint stuck) noexcept nogil
     cdef void ask_work(self, bint idle) noexcept nogil
+    cdef void ask_stalled(self, int most) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef void complete(self, call_t *call) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil

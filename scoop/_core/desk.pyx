@@ -1,6 +1,7 @@
 """What one process holds, under one lock; see the prose in desk.pxd.
 
-Rules of the lock: it is held for microseconds, never while waiting for the GIL, and no user code, no Python object
+Rules of the lock: it is held for microseconds, never while waiting for the GIL (a thread that holds the GIL waits for
+the lock, so that would be a deadlock: whoever waits on a condition releases the lock before it takes the GIL), and no user code, no Python object
 and no system call is touched under it. Methods marked (locked) are called with it held.
 """
 
@@ -12,7 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, timespec
 from cpython.object cimport PyObject
 
 from scoop._core.call cimport (
-    M_ASKED, M_NOTIFY, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED)
+    M_ASKED, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, S_EXPORTED)
 from scoop._core.ledger cimport (
     R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t)
 from scoop._core.localq cimport ring_push
@@ -22,7 +23,7 @@ from scoop._core.wire cimport (
     CANCEL_RECALL, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST,
     F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL,
     K_CONST, K_FORM, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME,
-    O_CANCELLED, O_LOST, O_MISSING, T_SCALARS, V_NOT_STARTED, V_STARTED, buf_free, next_record, put_blob, put_record,
+    O_CANCELLED, O_LOST, O_MISSING, T_RETRIED, T_SCALARS, V_NOT_STARTED, V_STARTED, buf_free, next_record, put_blob, put_record,
     put_task, reader_t)
 
 cdef extern from "pthread.h" nogil:
@@ -93,6 +94,8 @@ cdef class Desk:
             got = next_record(&reader, &r)
             if got <= 0:
                 break
+            if r.kind == K_RESULT:
+                self.arrived_ns = now
             self._on_record(&r)
         if self.waiters:
             pthread_cond_broadcast(&self.changed)
@@ -138,7 +141,7 @@ cdef class Desk:
         if r.num[F_OWNER] == self.incarnation:
             # Our own call came back to us: nobody else had room.
             if self.ledger.on_returned(r.num[F_ID], &call) == R_REQUEUE:
-                self.queue.put_own(call)
+                self._requeue(call)
             return
         call = <call_t *>calloc(1, sizeof(call_t))
         if call == NULL:
@@ -173,7 +176,6 @@ cdef class Desk:
             none.data = NULL
             none.size = 0
             self._keep_parcel(K_RESULT, 0, r.num[F_ID], none, payload)
-            pthread_cond_signal(&self.noticeable)
             return
         if self.ledger.on_result(r.num[F_ID], &call) != R_COMPLETE:
             return
@@ -193,10 +195,11 @@ cdef class Desk:
         self.complete(call)
 
     cdef void complete(self, call_t *call) noexcept nogil:
-        # (locked) The call left the ledger with its reference and is final: tell whoever waits.
+        # (locked) The call left the ledger with its reference and is final: tell whoever waits. The hub passes
+        # what it has resumed on to `noticed`.
         if call.marks & M_SUSPENDED:
             ring_push(&self.resumed, call)
-        if call.marks & M_NOTIFY:
+        elif call.marks & M_NOTIFY:
             self._notice(call)
         else:
             ring_push(&self.grave, call)
@@ -223,10 +226,7 @@ cdef class Desk:
         cdef ruling_t ruling = self.ledger.on_answer(r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4],
                                                      <int>r.num[5], &call)
         if ruling == R_REQUEUE:
-            call.marks &= ~M_ASKED
-            self.queue.put_own(call)
-            if call.marks & M_SUSPENDED:
-                ring_push(&self.resumed, call)
+            self._requeue(call)
         elif ruling == R_CANCELLED:
             call.marks &= ~M_ASKED
             call.state = S_CANCELLED
@@ -235,6 +235,15 @@ cdef class Desk:
             call.marks |= M_STARTED
         elif call != NULL:
             call.marks &= ~M_ASKED      # in flight somewhere: it may be asked for again
+
+    cdef void _requeue(self, call_t *call) noexcept nogil:
+        # (locked) It came back unstarted; whoever waits for it is to look again.
+        call.marks &= ~(M_ASKED | M_PROMOTED)
+        self.queue.put_own(call)
+        self.returned = True
+        if call.marks & M_NOTIFY:
+            self.came_back = True
+            pthread_cond_signal(&self.noticeable)
 
     cdef void _on_lost(self, record_t *r) noexcept nogil:
         cdef call_t *call
@@ -284,6 +293,7 @@ cdef class Desk:
         else:
             self.parcels_last.next = parcel
         self.parcels_last = parcel
+        pthread_cond_signal(&self.noticeable)
 
     # ------------------------------------------------------------------------------- giving and asking
 
@@ -337,12 +347,14 @@ cdef class Desk:
                 free(call)
         pthread_mutex_unlock(&self.lock)
 
-    cdef void tell_surplus(self) noexcept nogil:
-        # Only crossings of zero and changes by a factor of two are worth a message.
+    cdef void tell_surplus(self, bint stuck) noexcept nogil:
+        # Only crossings of zero and changes by a factor of two are worth a message. The next task is no surplus
+        # unless the main thread has been busy for long.
         cdef uint32_t now = <uint32_t>self.queue.own_count
         cdef uint64_t[2] numbers
-        if self.queue.foreign_count > 1:
-            now += <uint32_t>self.queue.foreign_count - 1
+        now += <uint32_t>self.queue.foreign_count
+        if self.queue.foreign_count and not stuck:
+            now -= 1
         if (now == 0) == (self.surplus_told == 0) and now <= self.surplus_told * 2:
             return
         self.surplus_told = now
@@ -360,11 +372,32 @@ cdef class Desk:
         if numbers[0]:
             put_record(&self.out, K_REQUEST, 2, numbers)
 
+    cdef void ask_stalled(self, int most) noexcept nogil:
+        # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so
+        # some of those that somebody waits for are asked back; they run here then, or at somebody idle.
+        cdef call_t *call
+        cdef size_t tried, at
+        pthread_mutex_lock(&self.lock)
+        for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
+            at = (self.asked_from + tried) & self.ledger.open.mask
+            if self.ledger.open.cells[at].key == 0:
+                continue
+            call = <call_t *>self.ledger.open.cells[at].value
+            if call.marks & (M_SUSPENDED | M_NOTIFY) and not call.marks & M_ASKED:
+                self.ask_back(call, CANCEL_RECALL)
+                most -= 1
+            if most == 0:
+                break
+        self.asked_from += tried + 1
+        pthread_mutex_unlock(&self.lock)
+
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil:
         # (locked) Whoever holds the call answers whether it has started.
         cdef uint64_t[4] numbers
         if call.state != S_EXPORTED or call.marks & M_ASKED:
             return
+        if mode == CANCEL_RECALL and call.flags & T_RETRIED:
+            return              # it crashed a worker: it never runs here
         call.marks |= M_ASKED
         numbers[0] = self.incarnation
         numbers[1] = call.id

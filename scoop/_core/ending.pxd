@@ -5,4 +5,5 @@ from scoop._core.hub cimport Hub
 
 cdef class Ending(Hub):
     cdef bint call_off(self, CallFuture f) except -1
+    cdef int call_off_soon(self, CallFuture f) except -1
     cdef bint _wait_answer(self, CallFuture f) except -1

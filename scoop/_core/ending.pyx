@@ -12,6 +12,7 @@ from scoop._core.call cimport (
     M_ASKED, M_STARTED, M_SUSPENDED, S_CANCELLED, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.net cimport now_ns
+from scoop._core.node cimport MAY_RESUME, MAY_WORK
 from scoop._core.runner cimport Strand
 from scoop._core.wire cimport CANCEL_DROP
 
@@ -26,7 +27,7 @@ cdef class Ending(Hub):
     cdef bint call_off(self, CallFuture f) except -1:
         # True when the call is cancelled; asks its holder when it is elsewhere.
         cdef int how = 0
-        cdef uint64_t deadline
+        self.check_process()
         pthread_mutex_lock(&self.desk.lock)
         if f.c.state == S_QUEUED:
             how = self.desk.queue.take(&f.c)
@@ -50,6 +51,16 @@ cdef class Ending(Hub):
             return False
         return self._wait_answer(f)
 
+    cdef int call_off_soon(self, CallFuture f) except -1:
+        # Cancels what is here; asks for what is elsewhere, and does not wait for the answer.
+        if f.c.state == S_QUEUED or f.c.state == S_WAITING:
+            self.call_off(f)
+        pthread_mutex_lock(&self.desk.lock)
+        if f.c.state == S_EXPORTED:
+            self.desk.ask_back(&f.c, CANCEL_DROP)
+        pthread_mutex_unlock(&self.desk.lock)
+        return 0
+
     cdef bint _wait_answer(self, CallFuture f) except -1:
         # The holder's driver answers without the GIL, so this takes a round trip, at most its takeover time.
         cdef uint64_t deadline = now_ns() + <uint64_t>ANSWER_NS
@@ -57,9 +68,9 @@ cdef class Ending(Hub):
         while f.c.state == S_EXPORTED and now_ns() < deadline and f.c.marks & M_ASKED and not f.c.marks & M_STARTED:
             with nogil:
                 if self.node.is_main():
-                    self.node.block(&f.c, now_ns() + ANSWER_LOOK_NS, False, False)
+                    self.node.block(&f.c, now_ns() + ANSWER_LOOK_NS, 0, False)
                 else:
-                    self.node.block_other(&f.c, now_ns() + ANSWER_LOOK_NS)
+                    self.node.block_other(&f.c, now_ns() + ANSWER_LOOK_NS, False)
         return f.c.state == S_CANCELLED
 
     def drain(self):
@@ -67,17 +78,17 @@ cdef class Ending(Hub):
         cdef Strand s = self.strand()
         cdef int reason
         while self.desk.queue.own_count + len(self.desk.ledger):
-            if s.main and not self.desk.remote_only and self.desk.queue.own_count:
+            if s.main and (s.ready or self.desk.resumed.count or self.desk.returned):
+                self.suspend_for_others(s)
+            elif s.main and not self.desk.remote_only and self.desk.queue.own_count:
                 self.run_next(s)
             elif s.main:
                 self.node.draining = True
                 with nogil:
-                    reason = self.node.block(NULL, 0, True, False)
+                    reason = self.node.block(NULL, 0, MAY_RESUME | MAY_WORK, False)
                 self.node.draining = False
                 self._after_block(reason)
-                if s.ready or self.desk.resumed.count:
-                    self.suspend_for_others(s)
-                elif self._runnable(s):
+                if self._runnable(s):
                     self.run_next(s)
             else:
                 with nogil:
@@ -106,7 +117,7 @@ cdef class Ending(Hub):
             Py_DECREF(f)
             f.finish(error, True)
             if f.c.marks & M_SUSPENDED:
-                self._resume_waiters(self.strand(), f)
+                self.resume_waiters(self.strand(), f)
 
     def cancel_queued(self):
         """Cancel every call of this process that has not started here or elsewhere."""
@@ -126,6 +137,17 @@ cdef class Ending(Hub):
             f.tell()
         for f in self.desk_exported():
             f.cancel()
+
+    def statistics(self):
+        """Return a snapshot: what is queued here, elsewhere and waiting, and what the broker wants."""
+        cdef Strand s = self.main_strand
+        return {"queued": self.desk.queue.own_count, "foreign": self.desk.queue.foreign_count,
+                "parked": self.desk.queue.parked.count, "elsewhere": len(self.desk.ledger),
+                "wanted_us": self.desk.want_us, "wanted_idle": self.desk.want_idle,
+                "asked_us": self.desk.queue.room_us, "busy": self.desk.busy,
+                "suspended": s.suspended, "ready": len(s.ready), "resumed": self.desk.resumed.count,
+                "noticed": self.desk.noticed.count, "driver_leads": self.node.driver_leads,
+                "exported": self.desk.exported, "received": self.desk.received}
 
     def desk_exported(self):
         """Return the futures that are exported now: a list, for reports and for cancelling."""

@@ -15,7 +15,7 @@ cdef class Form:
 
 cdef class Extras:
     cdef object condition           # threading.Condition, made when somebody asks for it
-    cdef list waiters               # of concurrent.futures.wait and as_completed
+    cdef object waiters             # scoop.waiters.Waiters: of concurrent.futures.wait and as_completed
     cdef list callbacks
     cdef list greenlets             # suspended in a wait for this future
     cdef list needs                 # futures among the arguments
@@ -27,6 +27,9 @@ cdef class Runtime:
     cdef int wait_for(self, CallFuture future, double timeout_s) except -1      # < 0: no limit
     cdef bint call_off(self, CallFuture future) except -1
     cdef int interest(self, CallFuture future) except -1
+    cdef bint yield_to_others(self) except -1   # lets greenlets of this thread go on
+    cdef int check_process(self) except -1      # raises in a forked child
+    cdef int notify_wanted(self) except -1      # Python code waits for results: see that it is told
 
 cdef class CallFuture:
     cdef call_t c

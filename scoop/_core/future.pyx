@@ -18,7 +18,7 @@ from scoop._core.call cimport (
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport table_pop
-from scoop._core.wire cimport O_ERROR, O_LOST, O_SCALAR, O_SEGMENT, O_VALUE, span_t
+from scoop._core.wire cimport O_ERROR, O_LOST, O_SCALAR, O_VALUE, span_t
 
 from scoop import pickling
 
@@ -50,7 +50,6 @@ cdef class Extras:
     """What only some futures have: waiters, callbacks, dependents."""
 
     def __cinit__(self):
-        self.waiters = []
         self.callbacks = []
         self.greenlets = []
 
@@ -65,6 +64,15 @@ cdef class Runtime:
         raise NotImplementedError
 
     cdef int interest(self, CallFuture future) except -1:
+        raise NotImplementedError
+
+    cdef bint yield_to_others(self) except -1:
+        raise NotImplementedError
+
+    cdef int check_process(self) except -1:
+        raise NotImplementedError
+
+    cdef int notify_wanted(self) except -1:
         raise NotImplementedError
 
 
@@ -83,6 +91,8 @@ cdef class CallFuture:
         # Whoever asks for extras waits in a way that our own threads must serve.
         cdef bint final
         if self.extras is None:
+            self.runtime.check_process()
+            self.runtime.notify_wanted()
             self.extras = Extras()
             if not PyObject_GC_IsTracked(<PyObject *>self):
                 PyObject_GC_Track(<PyObject *>self)
@@ -198,6 +208,16 @@ cdef class CallFuture:
 
     # --------------------------------------------------------------------------------- PEP 3148 surface
 
+    def see_to(self):
+        """Make sure that somebody runs this call, for a waiter that cannot. Does not block."""
+        if self.c.state < S_DONE and not self.c.marks & M_PROMOTED:
+            self.runtime.interest(self)
+
+    @property
+    def session(self):
+        """The session that the call was submitted to."""
+        return self.runtime
+
     def done(self):
         """Return whether the call has finished or was cancelled. Does not block.
 
@@ -205,9 +225,10 @@ cdef class CallFuture:
         """
         if self.c.state >= S_DONE:
             return True
-        if self.c.state == S_QUEUED and not self.c.marks & M_PROMOTED:
+        if not self.c.marks & M_PROMOTED:
             self.runtime.interest(self)
-        return False
+        self.runtime.yield_to_others()
+        return self.c.state >= S_DONE
 
     def running(self):
         """Return whether the call has left this process's queue and is not final. Does not block."""
@@ -284,7 +305,7 @@ cdef class CallFuture:
             if extras.told and fn in extras.callbacks:      # it became final between the two lines
                 extras.callbacks.remove(fn)
                 self._call_back(fn)
-            elif self.c.state == S_QUEUED:
+            else:
                 self.runtime.interest(self)
         else:
             self._call_back(fn)
@@ -308,13 +329,16 @@ cdef class CallFuture:
         cdef Extras extras = self.need_extras()
         if extras.condition is None:
             extras.condition = threading.Condition()
-        if self.c.state == S_QUEUED:
-            self.runtime.interest(self)
         return extras.condition
 
     @property
     def _waiters(self):
-        return self.need_extras().waiters
+        cdef Extras extras = self.need_extras()
+        if extras.waiters is None:
+            from scoop.waiters import Waiters
+
+            extras.waiters = Waiters(self)
+        return extras.waiters
 
     @property
     def _state(self):
@@ -345,6 +369,10 @@ cdef class CallFuture:
     def __reduce__(self):
         # A future inside an argument or a result travels as its value, so it is waited for here.
         return _identity, (self.result(),)
+
+    def _story(self):
+        """Return the state, marks, flags and attempt of the call, for whoever looks for a fault."""
+        return self.c.state, self.c.marks, self.c.flags, self.c.attempt
 
     def __repr__(self):
         name = self.form.name if self.form is not None else ""

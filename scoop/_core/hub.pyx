@@ -14,11 +14,11 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from scoop._core.call cimport (
-    M_PROMOTED, M_SUSPENDED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING)
+    M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop, ring_push
 from scoop._core.net cimport now_ns
-from scoop._core.node cimport Node, W_NOTICE, W_SIGNAL, W_STOPPED
+from scoop._core.node cimport MAY_RESUME, MAY_WORK, Node, W_NOTICE, W_SIGNAL, W_STOPPED
 
 from scoop.errors import PoolLost
 
@@ -48,7 +48,6 @@ cdef class Hub(Runner):
 
     def __init__(self, Node node not None, session, context, bint is_origin):
         Runner.__init__(self, node, session, context, is_origin)
-        self.promoted = []
 
     # --------------------------------------------------------------------------------------- waiting
 
@@ -67,6 +66,7 @@ cdef class Hub(Runner):
         # 1: final, 0: the time is over.
         cdef Strand s = self.strand()
         cdef uint64_t deadline = 0
+        self.check_process()
         if timeout_s >= 0:
             deadline = now_ns() + <uint64_t>(min(timeout_s, 1e9) * 1e9) + 1
         if self.desk.grave.count + self.desk.queue.stale.count > 64:
@@ -87,16 +87,16 @@ cdef class Hub(Runner):
                     finally:
                         s.depth -= 1
                 else:
-                    self.suspend(s, f, True)
+                    self.suspend(s, f, True, 0)
             elif s.main and not s.level.pinned and self._others(s, f):
-                self.suspend(s, f, False)
+                self.suspend(s, f, False, 0)
             else:
                 self._block(s, f, 0)
         return 1
 
     cdef bint _others(self, Strand s, CallFuture f) except -1:
         # Whether another greenlet of this thread has something to do.
-        if f.c.state == S_RUNNING or s.ready or self.desk.resumed.count:
+        if f.c.state == S_RUNNING or s.ready or self.desk.resumed.count or self.desk.returned:
             return True
         if self.desk.remote_only:
             return False
@@ -117,26 +117,28 @@ cdef class Hub(Runner):
         # A wait that must end in time cannot run anything here: somebody else has to.
         if f.c.state == S_QUEUED:
             self.interest(f)
-            pthread_mutex_lock(&self.desk.lock)
-            while f.c.state < S_DONE and now_ns() < deadline and f.c.state == S_QUEUED:
-                with nogil:
-                    self.desk.wait_changed(deadline)
-            pthread_mutex_unlock(&self.desk.lock)
+            with nogil:
+                self.node.block_other(&f.c, deadline, False)
+        elif s.main and not s.level.pinned and s.suspended and (s.ready or self.desk.resumed.count or self.desk.returned):
+            # What this waits for may need a greenlet of this thread to go on, so that one goes first.
+            self.suspend(s, f, False, deadline)
         elif f.c.state < S_DONE:
             self._block(s, f, deadline)
         return now_ns() < deadline
 
     cdef int _block(self, Strand s, CallFuture f, uint64_t deadline) except -1:
         cdef int reason
-        cdef bint work = s.main and deadline == 0 and not s.level.pinned and s.suspended < SUSPENDED_MAX
-        cdef bint recall = deadline == 0 and not self.desk.remote_only and f.c.state == S_EXPORTED
-        if f.c.state == S_WAITING and not s.main:
-            recall = False
+        cdef int may = 0
+        cdef bint recall = not self.desk.remote_only and f.c.state == S_EXPORTED
+        if not s.level.pinned and (deadline == 0 or s.suspended):
+            may = MAY_RESUME
+            if deadline == 0 and s.suspended < SUSPENDED_MAX:
+                may |= MAY_WORK
         with nogil:
             if s.main:
-                reason = self.node.block(&f.c, deadline, work, recall)
+                reason = self.node.block(&f.c, deadline, may, recall)
             else:
-                reason = self.node.block_other(&f.c, deadline)
+                reason = self.node.block_other(&f.c, deadline, not self.desk.remote_only)
         return self._after_block(reason)
 
     cdef int _after_block(self, int reason) except -1:
@@ -150,8 +152,8 @@ cdef class Hub(Runner):
             raise PoolLost("scoop has been shut down while this call was outstanding")
         return 0
 
-    cdef int suspend(self, Strand s, CallFuture f, bint run_it) except -1:
-        # Parks this greenlet until `f` is final, or is back in the queue of this process.
+    cdef int suspend(self, Strand s, CallFuture f, bint run_it, uint64_t deadline) except -1:
+        # Parks this greenlet until `f` is final, is back in the queue of this process, or the time is over.
         cdef level_t *level = s.level
         cdef int depth = s.depth
         cdef bint final
@@ -166,6 +168,8 @@ cdef class Hub(Runner):
         s.waiting.setdefault(f, []).append(getcurrent())
         if run_it:
             s.request = f
+        if deadline:
+            s.timers[getcurrent()] = deadline
         s.suspended += 1
         try:
             if s.greenlet:
@@ -173,6 +177,17 @@ cdef class Hub(Runner):
             else:
                 s.greenlet.switch(s)
         finally:
+            if deadline:
+                del s.timers[getcurrent()]
+                waiters = s.waiting.get(f)
+                if waiters is not None and getcurrent() in waiters:
+                    waiters.remove(getcurrent())
+                    if not waiters:
+                        del s.waiting[f]
+            if f not in s.waiting:
+                pthread_mutex_lock(&self.desk.lock)
+                f.c.marks &= ~M_SUSPENDED
+                pthread_mutex_unlock(&self.desk.lock)
             s.suspended -= 1
             s.depth = depth
             s.level = level
@@ -196,12 +211,21 @@ cdef class Hub(Runner):
     cdef int collect(self, Strand s) except -1:
         # Whose call is final, or came back, becomes ready.
         cdef call_t *call
+        cdef CallFuture f
         while self.desk.resumed.count:
             pthread_mutex_lock(&self.desk.lock)
             call = ring_pop(&self.desk.resumed)
             pthread_mutex_unlock(&self.desk.lock)
             if call != NULL:
-                self._make_ready(s, <object><PyObject *>call.self_obj)
+                f = <CallFuture><PyObject *>call.self_obj
+                Py_DECREF(f)            # the ring's reference
+                self._make_ready(s, f)
+                if call.marks & M_NOTIFY:
+                    f.tell()
+        if self.desk.returned:
+            self.desk.returned = False
+            for f in [x for x in s.waiting if (<CallFuture>x).c.state == S_QUEUED]:
+                self._make_ready(s, f)
         return 0
 
     cdef int _make_ready(self, Strand s, object f) except -1:
@@ -214,6 +238,7 @@ cdef class Hub(Runner):
         if f in s.waiting:
             self._make_ready(s, f)
             return 0
+        Py_INCREF(f)
         pthread_mutex_lock(&self.desk.lock)
         ring_push(&self.desk.resumed, &f.c)
         pthread_mutex_unlock(&self.desk.lock)
@@ -224,8 +249,12 @@ cdef class Hub(Runner):
 
     def _loop(self, Strand s):
         """Body of a strand's hub greenlet: resumes who is ready, starts what is queued, else waits."""
-        cdef int reason
+        cdef int reason, may
+        cdef uint64_t deadline
         while True:
+            may = MAY_RESUME
+            if s.suspended <= SUSPENDED_MAX and not s.timers:
+                may |= MAY_WORK
             if s.request is not None:
                 f = s.request
                 s.request = None
@@ -236,17 +265,32 @@ cdef class Hub(Runner):
                 self._resume_root(s)
             elif s.ready:
                 s.ready.popleft().switch()
-            elif s.main and self._runnable(s):
+            elif s.main and may & MAY_WORK and self._runnable(s):
                 self._on_other_stack(s, None)
             elif not s.main:
                 s.root.switch()
             else:
+                deadline = self._expire(s)
+                if s.ready:
+                    continue
                 with nogil:
-                    reason = self.node.block(NULL, 0, s.suspended < SUSPENDED_MAX + 1, False)
+                    reason = self.node.block(NULL, deadline, may, False)
                 try:
                     self._idle(s, reason)
                 except BaseException as error:
                     s.thrown = error
+
+    cdef uint64_t _expire(self, Strand s) except? 0:
+        # Whose time is over becomes ready; returns the next deadline, 0 if there is none.
+        cdef uint64_t now = now_ns(), first = 0, deadline
+        for g, when in s.timers.items():
+            deadline = when
+            if deadline <= now:
+                if g not in s.ready:
+                    s.ready.append(g)
+            elif first == 0 or deadline < first:
+                first = deadline
+        return first
 
     cdef int _idle(self, Strand s, int reason) except -1:
         if reason & W_STOPPED and not self.is_origin:
@@ -287,8 +331,8 @@ cdef class Hub(Runner):
             try:
                 if f is not None:
                     self.run_own(s, f)
-                while s.main and s.request is None and not s.ready and not self.desk.resumed.count and (
-                        s.thrown is None and self._runnable(s)):
+                while s.main and s.request is None and not s.ready and not self.desk.resumed.count and not self.desk.returned and (
+                        s.thrown is None and not s.timers and self._runnable(s)):
                     self.run_next(s)
             except GreenletExit:
                 raise
@@ -340,6 +384,10 @@ cdef class Hub(Runner):
         cdef CallFuture f
         if self.desk.parcels != NULL:
             self._unpack()
+        if self.desk.came_back:
+            self.desk.came_back = False
+            if self.helpers is not None:
+                self.helpers.look_again()
         while self.desk.noticed.count:
             pthread_mutex_lock(&self.desk.lock)
             call = ring_pop(&self.desk.noticed)
@@ -351,12 +399,21 @@ cdef class Hub(Runner):
             f.tell()
         return 0
 
+    cdef int notify_wanted(self) except -1:
+        if self.notifier is None:
+            import threading
+
+            self.notifier = threading.Thread(target=self.tell_noticed, name="scoop-notifier", daemon=True)
+            self.notifier.start()
+        return 0
+
     def tell_noticed(self):
         """Body of the notifier thread: runs callbacks of results that arrive while nobody waits in scoop."""
         while not self.node.stopping:
             with nogil:
                 pthread_mutex_lock(&self.desk.lock)
-                if self.desk.noticed.count == 0 and self.desk.parcels == NULL and not self.node.stopping:
+                if not (self.desk.noticed.count or self.desk.parcels != NULL or self.desk.came_back or
+                        self.node.stopping):
                     self.desk.wait_noticed()
                 pthread_mutex_unlock(&self.desk.lock)
             try:
@@ -368,13 +425,37 @@ cdef class Hub(Runner):
 
     cdef int interest(self, CallFuture f) except -1:
         # Somebody waits who cannot run it: a helper thread will, if no worker takes it first.
-        if f.c.marks & M_PROMOTED or f.c.state != S_QUEUED or self.desk.remote_only:
+        self.check_process()
+        if f.c.marks & M_PROMOTED or self.desk.remote_only or (
+                f.c.state != S_QUEUED and f.c.state != S_EXPORTED):
             return 0
+        pthread_mutex_lock(&self.desk.lock)
         f.c.marks |= M_PROMOTED
+        pthread_mutex_unlock(&self.desk.lock)
         self.session.promote(f)
         return 0
 
     def help_with(self, CallFuture f not None):
-        """Run `f` in the calling thread if nobody has begun it; used by the helper thread."""
+        """Run `f` in the calling thread if nobody has begun it; used by the helper threads."""
         if f.c.state == S_QUEUED and self.take(f):
             self.run_own(self.strand(), f)
+
+    def whereabouts(self, CallFuture f not None):
+        """Return "begun" (or final), "here" (queued in this process) or "elsewhere" (in another one's queue)."""
+        if f.c.state == S_QUEUED:
+            return "here"
+        return "elsewhere" if f.c.state == S_EXPORTED and not f.c.marks & M_STARTED else "begun"
+
+    cdef bint yield_to_others(self) except -1:
+        # A task that polls lets greenlets of its thread go on whose wait is over.
+        cdef Strand s = self.strand()
+        if s.main and not s.level.pinned and s.greenlet is not None and (
+                s.ready or self.desk.resumed.count or self.desk.returned):
+            self.suspend_for_others(s)
+            return True
+        return False
+
+    def helps(self):
+        """Return whether a wait of the calling thread runs other calls meanwhile."""
+        cdef Strand s = self.strand()
+        return s.main and not s.level.pinned

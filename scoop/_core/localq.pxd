@@ -21,11 +21,13 @@ cdef call_t *ring_pop(ring_t *r) noexcept nogil      # NULL when empty
 cdef class LocalQueue:
     cdef ring_t own
     cdef ring_t foreign
+    cdef ring_t parked              # foreign ones whose function has been asked for
     cdef ring_t stale               # entries whose call left by another way; the holder of the GIL frees them
     cdef readonly size_t own_count      # calls that are really queued
     cdef readonly size_t foreign_count
     cdef readonly uint64_t foreign_us   # their estimated work
     cdef int64_t room_us                # how much foreign work we asked for and did not get yet
+    cdef bint asked_idle                # and whether we said that we have nothing to do
 
     cdef int put_own(self, call_t *call) noexcept nogil
     cdef int put_foreign(self, call_t *call) noexcept nogil
@@ -38,6 +40,9 @@ cdef class LocalQueue:
     cdef call_t *give(self, bint own_only) noexcept nogil
     cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil
     cdef call_t *pop_stale(self) noexcept nogil
+    cdef int park(self, call_t *call) noexcept nogil
+    # The function has arrived: its calls wait for their turn again.
+    cdef void unpark(self, uint64_t owner, uint64_t fn) noexcept nogil
     # Whether to ask the broker for work now, and for how much (0: no).
     cdef uint64_t hunger(self, bint idle) noexcept nogil
     cdef void granted(self, uint64_t est_us) noexcept nogil

@@ -54,6 +54,19 @@ cdef inline call_t *_ring_pop_back(ring_t *r) noexcept nogil:
     return r.items[(r.head + r.count) & r.mask]
 
 
+cdef call_t *_ring_remove(ring_t *r, uint64_t owner, uint64_t id) noexcept nogil:
+    cdef size_t i, j
+    cdef call_t *call
+    for i in range(r.count):
+        call = r.items[(r.head + i) & r.mask]
+        if call.id == id and call.owner == owner:
+            for j in range(i, r.count - 1):
+                r.items[(r.head + j) & r.mask] = r.items[(r.head + j + 1) & r.mask]
+            r.count -= 1
+            return call
+    return NULL
+
+
 cdef call_t *ring_pop(ring_t *r) noexcept nogil:
     return NULL if r.count == 0 else _ring_pop_front(r)
 
@@ -64,12 +77,14 @@ cdef class LocalQueue:
     def __cinit__(self):
         self.own.items = NULL
         self.foreign.items = NULL
+        self.parked.items = NULL
         self.stale.items = NULL
 
     def __dealloc__(self):
         # Whoever closes the node has emptied the rings; only the arrays are ours.
         free(self.own.items)
         free(self.foreign.items)
+        free(self.parked.items)
         free(self.stale.items)
 
     cdef int put_own(self, call_t *call) noexcept nogil:
@@ -88,18 +103,20 @@ cdef class LocalQueue:
         return 0
 
     cdef int take(self, call_t *call) noexcept nogil:
+        cdef int how = 2                # its entry keeps the reference until it is trimmed
         call.state = S_RUNNING
         self.own_count -= 1
         if self.own.count and _ring_back(&self.own) == call:
             _ring_pop_back(&self.own)
-            return 1
-        if self.own.count and _ring_front(&self.own) == call:
+            how = 1
+        elif self.own.count and _ring_front(&self.own) == call:
             _ring_pop_front(&self.own)
-            return 1
-        # Its entry keeps the reference; trim the front so that an in-order gather leaves nothing behind.
+            how = 1
         while self.own.count and _ring_front(&self.own).state != S_QUEUED:
             ring_push(&self.stale, _ring_pop_front(&self.own))
-        return 2
+        while self.own.count and _ring_back(&self.own).state != S_QUEUED:
+            ring_push(&self.stale, _ring_pop_back(&self.own))
+        return how
 
     cdef call_t *newest_own(self) noexcept nogil:
         cdef call_t *call
@@ -141,34 +158,50 @@ cdef class LocalQueue:
 
     cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil:
         # Rare (a cancel or a recall); the queue is as short as the credit.
-        cdef size_t i, j
+        cdef call_t *call = _ring_remove(&self.foreign, owner, id)
+        if call == NULL:
+            return _ring_remove(&self.parked, owner, id)
+        self.foreign_count -= 1
+        self.foreign_us -= call.est_us
+        return call
+
+    cdef int park(self, call_t *call) noexcept nogil:
+        return ring_push(&self.parked, call)
+
+    cdef void unpark(self, uint64_t owner, uint64_t fn) noexcept nogil:
+        cdef size_t left = self.parked.count
         cdef call_t *call
-        for i in range(self.foreign.count):
-            call = self.foreign.items[(self.foreign.head + i) & self.foreign.mask]
-            if call.id == id and call.owner == owner:
-                for j in range(i, self.foreign.count - 1):
-                    self.foreign.items[(self.foreign.head + j) & self.foreign.mask] = (
-                        self.foreign.items[(self.foreign.head + j + 1) & self.foreign.mask])
-                self.foreign.count -= 1
-                self.foreign_count -= 1
-                self.foreign_us -= call.est_us
-                return call
-        return NULL
+        while left:
+            left -= 1
+            call = _ring_pop_front(&self.parked)
+            if call.owner == owner and call.fn == fn:
+                self.put_foreign(call)
+            else:
+                ring_push(&self.parked, call)
 
     cdef call_t *pop_stale(self) noexcept nogil:
         return ring_pop(&self.stale)
 
     cdef uint64_t hunger(self, bint idle) noexcept nogil:
         # Room is asked for once; what was asked and has not come yet counts as if it were here.
+        # A busy worker is about to run the first that waits, so only what stays behind it counts.
         cdef int64_t have = <int64_t>self.foreign_us + self.room_us
-        if self.own_count or have * 2 > <int64_t>ROOM_US:
+        if not idle and self.foreign.count:
+            have -= _ring_front(&self.foreign).est_us
+        if self.own_count or (not idle and have * 2 > <int64_t>ROOM_US):
             return 0
         if idle and self.room_us > 0:
-            return 0
+            # What was asked for while busy is asked for again once: for an idle node others give up their queue.
+            if self.asked_idle or self.foreign_count:
+                return 0
+            self.asked_idle = True
+            return <uint64_t>self.room_us
+        self.asked_idle = idle
         self.room_us = <int64_t>ROOM_US - <int64_t>self.foreign_us
         return <uint64_t>self.room_us if self.room_us > 0 else 0
 
     cdef void granted(self, uint64_t est_us) noexcept nogil:
+        self.asked_idle = False
         self.room_us -= <int64_t>est_us
         if self.room_us < 0:
             self.room_us = 0

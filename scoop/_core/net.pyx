@@ -5,7 +5,6 @@ package `zmq` (which costs 25 ms and some megabytes in every worker); a later `i
 library already mapped, so contexts and sockets can be shared with it.
 """
 
-import errno as errno_module
 import glob
 import importlib.util
 import os
@@ -18,7 +17,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
 from scoop._core.libzmq cimport (
-    ETERM, ZMQ_DEALER, ZMQ_DONTWAIT, ZMQ_IMMEDIATE, ZMQ_IO_THREADS, ZMQ_LAST_ENDPOINT, ZMQ_LINGER,
+    ETERM, ZMQ_DEALER, ZMQ_DONTWAIT, ZMQ_IO_THREADS, ZMQ_LAST_ENDPOINT, ZMQ_LINGER,
     ZMQ_MAX_SOCKETS, ZMQ_POLLIN, ZMQ_RCVHWM, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER, ZMQ_ROUTER_MANDATORY,
     ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, zmq_api_t, zmq_pollitem_t)
 
@@ -202,15 +201,17 @@ cdef class Socket:
         return _send_frame(self.handle, b)
 
     cdef int receive(self, zmq_msg_t *message, uint64_t *peer) noexcept nogil:
-        cdef int rc
+        cdef int rc, frames = 0
         while True:
             rc = api.msg_recv(message, self.handle, ZMQ_DONTWAIT)
             if rc >= 0:
                 if not api.msg_more(message):
                     return 1
-                # A ROUTER's first frame is the identity; ours are always 8 bytes, others are strangers.
+                # The first frame at a ROUTER is libzmq's own name of the sender; ours have 8 bytes. A sender that
+                # adds frames of its own would speak in another's name: it is a stranger.
+                frames += 1
                 peer[0] = 0
-                if api.msg_size(message) == 8:
+                if frames == 1 and api.msg_size(message) == 8:
                     memcpy(peer, api.msg_data(message), 8)
             elif api.zerrno() == EAGAIN:
                 return 0

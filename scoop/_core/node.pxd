@@ -18,6 +18,11 @@ cdef enum:
     W_SIGNAL = 32       # Python's signal handlers are to run
     W_STOPPED = 64
 
+# What the waiting thread can do meanwhile.
+cdef enum:
+    MAY_RESUME = 1      # greenlets whose wait is over
+    MAY_WORK = 2        # calls that are queued
+
 cdef class Node:
     cdef readonly Desk desk
     cdef readonly Broker broker         # in this process, or None
@@ -28,10 +33,12 @@ cdef class Node:
     cdef volatile bint sleeping         # the leader is (about to be) in poll
     cdef volatile bint woken            # and has been woken
     cdef volatile bint driver_leads
+    cdef bint only_waits                # the main thread leads and can do nothing else
     cdef volatile int lead_wanted
     cdef volatile bint timer_armed
     cdef volatile bint stopping
     cdef public bint draining           # a wait for nothing in particular ends when nothing is outstanding
+    cdef uint64_t stalled_ns            # when stalled calls were last looked for
     cdef uint64_t left_ns               # when the main thread last stopped leading
     cdef unsigned long main_thread
     cdef bint hurried                   # since its last wait the main thread has sent once itself
@@ -43,15 +50,16 @@ cdef class Node:
     # Something is to be sent soon. With or without the GIL, not under the lock.
     cdef void hurry(self) noexcept nogil
     # Waits until `target` is final or there is something to do; W_ bits. Main thread, without the GIL.
-    cdef int block(self, call_t *target, uint64_t deadline_ns, bint may_work, bint may_recall) noexcept nogil
-    # The same for any other thread; only for `target`.
-    cdef int block_other(self, call_t *target, uint64_t deadline_ns) noexcept nogil
+    cdef int block(self, call_t *target, uint64_t deadline_ns, int may, bint may_recall) noexcept nogil
+    # The same for a thread that does not lead; only for `target`, which it may run when it is queued here.
+    cdef int block_other(self, call_t *target, uint64_t deadline_ns, bint may_run) noexcept nogil
     # Between two tasks: flush what is old enough, ask for more. Main thread.
     cdef void between(self, uint64_t now, bint flush) noexcept nogil
     cdef bint is_main(self) noexcept nogil
     cdef int turn(self, int64_t timeout_us) noexcept nogil
     cdef void _take_lead(self) noexcept nogil
     cdef void _leave_lead(self) noexcept nogil
-    cdef int _look(self, call_t *target, bint may_work) noexcept nogil
+    cdef int _look(self, call_t *target, int may) noexcept nogil
     cdef void _flush(self, uint64_t now) noexcept nogil
     cdef void _receive(self, uint64_t now) noexcept nogil
+    cdef void _look_for_stall(self, uint64_t now) noexcept nogil

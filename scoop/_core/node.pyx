@@ -11,14 +11,14 @@ import os
 from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy
 
-from scoop._core.call cimport M_ASKED, S_DONE, S_EXPORTED, S_QUEUED
+from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
     timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
-from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, buf_free, put_blob, put_record, span_t
+from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, buf_free, put_blob, span_t
 
 cdef extern from "pthread.h" nogil:
     unsigned long pthread_self()
@@ -34,6 +34,8 @@ cdef enum:
     TAKEOVER_NS = 4000000           # a process must give its surplus away within 10 ms (design, section 4)
     RECALL_AFTER_US = 1000          # a wait this long asks for its call back, if that has not started
     RECALL_AGAIN_US = 20000
+    STALL_NS = 20000000             # without a result for so long, calls that have not started are asked back
+    STALLED_ASKED_MAX = 4
     SIGNALS_EVERY_US = 1000000
     FLUSH_AFTER_NS = 300000         # results may wait this long for company
     FLUSH_BYTES = 65536
@@ -103,7 +105,9 @@ cdef class Node:
             self.broker.lost = self.posted
             self.posted = NULL
             pthread_mutex_unlock(&self.desk.lock)
-        self.desk.tell_surplus()
+        if self.desk.ledger.open.count and timeout_us != 0 and not self.desk.remote_only:
+            self._look_for_stall(now)
+        self.desk.tell_surplus(self.driver_leads or self.only_waits)
         self._flush(now)
         # A broker in this process may answer at once, and the answer may call for another one.
         while self.broker is not None and rounds < 8:
@@ -114,6 +118,11 @@ cdef class Node:
             self._flush(now)
             rounds += 1
         return -1 if rc == -1 else 0
+
+    cdef void _look_for_stall(self, uint64_t now) noexcept nogil:
+        if now - self.desk.arrived_ns > STALL_NS and now - self.stalled_ns > STALL_NS:
+            self.stalled_ns = now
+            self.desk.ask_stalled(STALLED_ASKED_MAX)
 
     cdef void _receive(self, uint64_t now) noexcept nogil:
         cdef zmq_msg_t message
@@ -205,48 +214,49 @@ cdef class Node:
                     continue            # whoever leads arms the timer when it leaves
                 self.driver_leads = True
                 while not self.stopping and not self.lead_wanted:
-                    self.turn(-1)
+                    self.turn(STALL_NS // 1000 if self.desk.ledger.open.count else -1)
                 self.driver_leads = False
                 pthread_mutex_unlock(&self.lead)
 
     # ---------------------------------------------------------------------------------------- waiting
 
-    cdef int _look(self, call_t *target, bint may_work) noexcept nogil:
+    cdef int _look(self, call_t *target, int may) noexcept nogil:
         cdef int reason = 0
         pthread_mutex_lock(&self.desk.lock)
         if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and not self.desk.remote_only)):
             reason |= W_FINAL
         if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
-        if may_work and (self.desk.queue.own_count or self.desk.queue.foreign_count) and not self.desk.remote_only:
+        if may & MAY_WORK and (self.desk.queue.own_count or self.desk.queue.foreign_count) and not self.desk.remote_only:
             reason |= W_WORK
-        if self.desk.resumed.count:
+        if may & MAY_RESUME and (self.desk.resumed.count or self.desk.returned):
             reason |= W_RESUMED
         if self.desk.parcels != NULL or self.desk.noticed.count:
             reason |= W_NOTICE
         if self.desk.stopped or self.stopping:
             reason |= W_STOPPED
-        if reason == 0 and may_work and not self.desk.remote_only:
+        if reason == 0 and may & MAY_WORK and not self.desk.remote_only:
             self.desk.ask_work(True)
         pthread_mutex_unlock(&self.desk.lock)
         return reason
 
-    cdef int block(self, call_t *target, uint64_t deadline_ns, bint may_work, bint may_recall) noexcept nogil:
+    cdef int block(self, call_t *target, uint64_t deadline_ns, int may, bint may_recall) noexcept nogil:
         cdef int reason
         cdef int64_t timeout_us
         cdef uint64_t now
         cdef uint64_t recall_ns = 0
-        reason = self._look(target, may_work)
+        reason = self._look(target, may)
         if reason:
             return reason
         self._take_lead()
         self.hurried = False
-        self.desk.busy = self.desk.remote_only or not may_work
+        self.desk.busy = self.desk.remote_only or not may & MAY_WORK
+        self.only_waits = not may & MAY_WORK
         while True:
-            reason = self._look(target, may_work)
+            reason = self._look(target, may)
             if reason:
                 break
-            timeout_us = SIGNALS_EVERY_US
+            timeout_us = STALL_NS // 1000 if self.desk.ledger.open.count else SIGNALS_EVERY_US
             if deadline_ns or may_recall:
                 now = now_ns()
                 if deadline_ns:
@@ -267,13 +277,13 @@ cdef class Node:
                 reason = W_SIGNAL
                 break
         self.desk.busy = True
+        self.only_waits = False
         self._leave_lead()
         return reason
 
-    cdef int block_other(self, call_t *target, uint64_t deadline_ns) noexcept nogil:
+    cdef int block_other(self, call_t *target, uint64_t deadline_ns, bint may_run) noexcept nogil:
         # Somebody else receives; see that somebody does.
         cdef int reason = 0
-        cdef uint64_t until
         if not self.driver_leads and pthread_mutex_trylock(&self.lead) == 0:
             pthread_mutex_unlock(&self.lead)
             self.timer_armed = True
@@ -281,7 +291,7 @@ cdef class Node:
             timer_arm(self.timer_fd, 1)
         pthread_mutex_lock(&self.desk.lock)
         while reason == 0:
-            if target.state >= S_DONE or (target.state == S_QUEUED and not self.desk.remote_only):
+            if target.state >= S_DONE or (target.state == S_QUEUED and may_run):
                 reason = W_FINAL
             elif self.desk.stopped or self.stopping:
                 reason = W_STOPPED
@@ -330,6 +340,13 @@ cdef class Node:
         span.size = len(text)
         put_blob(&self.desk.out, K_HELLO, 4, numbers, span)
         timer_arm(self.timer_fd, 1)
+
+    def close(self):
+        """Give back the descriptors, once the driver thread has ended. Safe to call twice."""
+        fd_close(self.wake_fd)
+        fd_close(self.timer_fd)
+        self.wake_fd = -1
+        self.timer_fd = -1
 
     def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
         """Tell the broker of this process that the node `incarnation` is dead.

@@ -13,11 +13,12 @@ cdef struct level_t:
     uint64_t id
     uint64_t lineage[2]
     uint64_t item               # of a map
-    uint64_t root_owner         # the call at the bottom of this stack
+    uint64_t root_owner         # the task of another owner that it descends from, 0: none
     uint64_t root_id
     uint32_t fn
     uint32_t attempt
     uint32_t children           # submitted so far
+    uint32_t streams            # random generators asked for so far
     bint pinned                 # inside no_switch()
 
 # Per thread that runs calls.
@@ -29,6 +30,7 @@ cdef class Strand:
     cdef object waiting         # dict: future -> list of greenlets
     cdef object request         # a future to be run on another greenlet
     cdef object thrown          # an exception for the root greenlet
+    cdef dict timers            # greenlet that waits with a limit -> its deadline in ns
     cdef level_t *level
     cdef level_t base
     cdef int depth              # calls on the spot on this greenlet
@@ -46,7 +48,7 @@ cdef class Runner(Runtime):
     cdef bint is_origin
     cdef public bint interrupted   # Ctrl-C: the KeyboardInterrupt that follows belongs to no task
     cdef dict functions         # (owner, number) -> callable, least recently used first
-    cdef dict asked             # (owner, number) -> list of calls that wait for it
+    cdef set asked              # (owner, number) of functions that calls are parked for
     cdef uint64_t last_owner
     cdef uint32_t last_fn
     cdef object last_function
@@ -55,6 +57,7 @@ cdef class Runner(Runtime):
     cdef int run_foreign(self, Strand s, call_t *call) except -1
     cdef int sweep(self) except -1
     cdef void _show(self, Strand s) noexcept
+    cdef void set_item(self, level_t *level, uint64_t high, uint64_t low, uint64_t index) noexcept
     cdef void _enter(self, Strand s, level_t *level, call_t *call) noexcept
     cdef object _call(self, Strand s, call_t *call, object fn, object args, object kwargs)
     cdef object _call_chunk(self, Strand s, object fn, tuple args)

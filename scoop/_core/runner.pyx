@@ -30,7 +30,7 @@ cdef extern from "Python.h":
     object PyContext_Copy(object)
     int PyContext_Enter(object) except -1
     int PyContext_Exit(object) except -1
-    object PyObject_Call(object, object, object)
+    object PyObject_Call(object, object, PyObject *)
     PyObject *PyDict_GetItemString(object, const char *)
 
 cdef enum:
@@ -48,6 +48,7 @@ cdef class Strand:
         self.parked = []
         self.ready = deque()
         self.waiting = {}
+        self.timers = {}
         self.root = getcurrent()
         self.level = &self.base
         self.greenlet = None
@@ -63,7 +64,7 @@ cdef class Runner(Runtime):
         self.base_context = context
         self.is_origin = is_origin
         self.functions = {}
-        self.asked = {}
+        self.asked = set()
         self.strands = threading.local()
         self.main_strand = Strand(True)
 
@@ -94,7 +95,7 @@ cdef class Runner(Runtime):
         if level == &s.base:
             words[0] = 0
             return
-        # Two entries: the call that this stack began with, and the innermost one.
+        # Two entries: the task of another owner that this descends from, and the innermost call.
         words[8] = level.root_owner
         words[9] = level.root_id
         words[14] = level.owner
@@ -106,6 +107,14 @@ cdef class Runner(Runtime):
         words[1] += 1
         words[0] = 2
 
+    cdef void set_item(self, level_t *level, uint64_t high, uint64_t low, uint64_t index) noexcept:
+        # Each item of a map has a lineage of its own, however the map is cut into chunks.
+        level.lineage[0] = mix64(high ^ (index + 1))
+        level.lineage[1] = mix64(low + level.lineage[0])
+        level.children = 0
+        level.streams = 0
+        level.item = index
+
     cdef void _enter(self, Strand s, level_t *level, call_t *call) noexcept:
         level.up = s.level
         level.owner = call.owner if call.owner else self.desk.incarnation
@@ -116,13 +125,11 @@ cdef class Runner(Runtime):
         level.lineage[1] = call.lineage[1]
         level.item = 0
         level.children = 0
+        level.streams = 0
         level.pinned = level.up.pinned
-        if level.up == &s.base:
-            level.root_owner = level.owner
-            level.root_id = level.id
-        else:
-            level.root_owner = level.up.root_owner
-            level.root_id = level.up.root_id
+        # Blame goes to the task that this process was given, on whatever stack its descendants run.
+        level.root_owner = level.owner if call.owner else call.root[0]
+        level.root_id = level.id if call.owner else call.root[1]
         s.level = level
         self._show(s)
 
@@ -137,7 +144,7 @@ cdef class Runner(Runtime):
             if call.flags & T_CHUNK:
                 value = self._call_chunk(s, fn, args)
             else:
-                value = PyObject_Call(fn, args, kwargs)
+                value = PyObject_Call(fn, args, <PyObject *>kwargs if kwargs else NULL)
             while isinstance(value, CallFuture):
                 value = (<CallFuture>value).result()
             return value
@@ -157,11 +164,7 @@ cdef class Runner(Runtime):
         cdef uint64_t i = 0
         try:
             for item in args[2]:
-                # Each item has the lineage that it would have as a call of its own.
-                level.lineage[0] = mix64(high ^ (start + i + 1))
-                level.lineage[1] = mix64(low + level.lineage[0])
-                level.children = 0
-                level.item = start + i
+                self.set_item(level, high, low, start + i)
                 value = fn(*item) if star else fn(item)
                 while isinstance(value, CallFuture):
                     value = (<CallFuture>value).result()
@@ -209,6 +212,8 @@ cdef class Runner(Runtime):
         f.finish(value, failed)
         if f.c.marks & M_SUSPENDED:
             self.resume_waiters(s, f)
+        elif not s.main:
+            self.node.hurry()           # the main thread may wait for it in poll
         return 0
 
     cdef tuple _open_own(self, CallFuture f, Form form):
@@ -240,7 +245,7 @@ cdef class Runner(Runtime):
             self._post(call, error, O_ERROR, 0, None)
             return 0
         if fn is None:
-            return 0                    # asked for; the call waits in `asked`
+            return 0                    # asked for; the call is parked
         self._enter(s, &level, call)
         began = now_ns()
         try:
@@ -268,16 +273,19 @@ cdef class Runner(Runtime):
         key = (call.owner, call.fn)
         fn = self.functions.get(key)
         if fn is None:
-            if key not in self.asked:
-                self.asked[key] = []
+            new = key not in self.asked
+            if new:
+                self.asked.add(key)
                 numbers[0] = call.owner
                 numbers[1] = call.fn
                 numbers[2] = self.desk.incarnation
-                pthread_mutex_lock(&self.desk.lock)
+            pthread_mutex_lock(&self.desk.lock)
+            if new:
                 put_record(&self.desk.out, K_NEED, 3, numbers)
-                pthread_mutex_unlock(&self.desk.lock)
+            self.desk.queue.park(call)
+            pthread_mutex_unlock(&self.desk.lock)
+            if new:
                 self.node.hurry()
-            self.asked[key].append(<size_t>call)
             return None
         if type(fn) is bytes:
             fn = pickling.load_function(fn)
@@ -325,7 +333,6 @@ cdef class Runner(Runtime):
     cdef int _unpack(self) except -1:
         # Functions and constants that have arrived.
         cdef parcel_t *parcel
-        cdef call_t *call
         while self.desk.parcels != NULL:
             pthread_mutex_lock(&self.desk.lock)
             parcel = self.desk.parcels
@@ -340,11 +347,10 @@ cdef class Runner(Runtime):
                 self.functions[key] = data
                 if len(self.functions) > FUNCTIONS_MAX:
                     del self.functions[next(iter(self.functions))]
-                for pointer in self.asked.pop(key, ()):
-                    call = <call_t *><size_t>pointer
-                    pthread_mutex_lock(&self.desk.lock)
-                    self.desk.queue.put_foreign(call)
-                    pthread_mutex_unlock(&self.desk.lock)
+                self.asked.discard(key)
+                pthread_mutex_lock(&self.desk.lock)
+                self.desk.queue.unpark(parcel.owner, parcel.number)
+                pthread_mutex_unlock(&self.desk.lock)
             elif parcel.kind == K_RESULT:
                 self.session.mend(parcel.number, data)
             else:

@@ -127,7 +127,7 @@ cdef int _need(const uint8_t *p, const uint8_t *end, Py_ssize_t more) except -1:
     return 0
 
 
-cdef object _get_sized(const uint8_t **at, const uint8_t *end, int width, int what):
+cdef object _get_sized(const uint8_t **at, const uint8_t *end, int width, int what, int depth):
     # A length of `width` bytes, then that many bytes (what 0), characters (1) or items (2).
     cdef const uint8_t *p = at[0] + 1
     cdef uint64_t size
@@ -138,28 +138,28 @@ cdef object _get_sized(const uint8_t **at, const uint8_t *end, int width, int wh
         _bad()
     if what == 2:
         at[0] = p
-        return _get_tuple(at, end, <Py_ssize_t>size)
+        return _get_tuple(at, end, <Py_ssize_t>size, depth)
     at[0] = p + size
     if what == 0:
         return PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>size)
     return PyUnicode_DecodeUTF8(<const char *>p, <Py_ssize_t>size, NULL)
 
 
-cdef object _get_tuple(const uint8_t **at, const uint8_t *end, Py_ssize_t size):
+cdef object _get_tuple(const uint8_t **at, const uint8_t *end, Py_ssize_t size, int depth):
     cdef tuple items
     cdef Py_ssize_t i
     cdef object item
-    if size > end - at[0]:
+    if size > end - at[0] or depth == SCALAR_DEPTH_MAX:
         _bad()
     items = PyTuple_New(size)
     for i in range(size):
-        item = _get(at, end)
+        item = _get(at, end, depth + 1)
         Py_INCREF(item)
         PyTuple_SET_ITEM(items, i, item)
     return items
 
 
-cdef object _get(const uint8_t **at, const uint8_t *end):
+cdef object _get(const uint8_t **at, const uint8_t *end, int depth):
     cdef const uint8_t *p = at[0]
     cdef uint8_t tag
     cdef uint64_t bits
@@ -175,7 +175,7 @@ cdef object _get(const uint8_t **at, const uint8_t *end):
         return PyLong_FromLongLong(<int>tag - 256)
     if (tag & 0xf0) == 0x90:
         at[0] = p + 1
-        return _get_tuple(at, end, tag & 0x0f)
+        return _get_tuple(at, end, tag & 0x0f, depth)
     if tag in (0xc0, 0xc2, 0xc3):
         at[0] = p + 1
         return None if tag == 0xc0 else tag == 0xc3
@@ -194,18 +194,18 @@ cdef object _get(const uint8_t **at, const uint8_t *end):
         at[0] = p + 9
         return PyFloat_FromDouble(number)
     if 0xc4 <= tag <= 0xc6:
-        return _get_sized(at, end, 1 << (tag - 0xc4), 0)
+        return _get_sized(at, end, 1 << (tag - 0xc4), 0, depth)
     if tag == 0xdb:
-        return _get_sized(at, end, 4, 1)
+        return _get_sized(at, end, 4, 1, depth)
     if tag == 0xdc or tag == 0xdd:
-        return _get_sized(at, end, 2 if tag == 0xdc else 4, 2)
+        return _get_sized(at, end, 2 if tag == 0xdc else 4, 2, depth)
     return _bad()
 
 
 cdef object get_scalar(span_t data):
     cdef const uint8_t *at = <const uint8_t *>data.data
     cdef const uint8_t *end = at + data.size
-    cdef object value = _get(&at, end)
+    cdef object value = _get(&at, end, 0)
     if at != end:
         _bad()
     return value

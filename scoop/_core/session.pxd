@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from scoop._core.future cimport CallFuture, Form
+from scoop._core.call cimport call_t
 from scoop._core.ending cimport Ending
 
 cdef class Session(Ending):
@@ -19,7 +20,8 @@ cdef class Session(Ending):
     cdef Form _new_form(self, object fn, object key, bint keep)
     cdef CallFuture new_call(self, Form form, tuple args, dict kwargs, int flags, uint32_t items)
     cdef int _encode(self, CallFuture f, tuple args, dict kwargs) except -1
+    cdef int check_process(self) except -1
     cdef int enqueue(self, CallFuture f) except -1
-    cdef void _derive(self, uint64_t *lineage) noexcept
+    cdef void _derive(self, call_t *call, bint named) noexcept
     cdef int _reissue(self, CallFuture f, Form form, bytes data) except -1
     cdef int _fail(self, uint64_t id, object error) except -1

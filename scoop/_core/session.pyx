@@ -1,7 +1,6 @@
 """Submits calls, and does for the hub what needs Python: forms, encoding, mending, constants."""
 
 import os
-import threading
 import types
 
 from cpython.object cimport PyObject, PyTypeObject
@@ -14,7 +13,7 @@ from scoop import pickling
 from scoop._core.call cimport M_SUSPENDED, S_DONE, S_WAITING, call_t
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.future cimport Extras
-from scoop._core.runner cimport Strand, level_t
+from scoop._core.runner cimport level_t
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport mix64, table_put
 from scoop._core.wire cimport (
@@ -37,6 +36,7 @@ cdef extern from *:
 scoop_set_no_args(())
 
 FORMS_MAX = 1024
+PAYLOAD_BYTES_MAX = (1 << 32) - (1 << 20)     # what a message can carry, less its other fields
 MENDINGS_MAX = 20        # classes that one call may lack, found one by one
 
 # Grows in a child made by os.fork(), which has none of its parent's threads; sessions remember theirs.
@@ -76,6 +76,8 @@ cdef class Session(Ending):
 
     cdef Form form_of(self, object fn):
         cdef Form form
+        if type(fn) is Form:
+            return fn
         if type(fn) is types.FunctionType or type(fn) is types.BuiltinFunctionType:
             form = self.forms.get(fn)
             if form is not None:
@@ -121,6 +123,10 @@ cdef class Session(Ending):
             self.enqueue(f)
         return f
 
+    def prepare(self, fn):
+        """Return the form of `fn` as it is now, which `submit_chunk` and `estimate_ns` take in its place."""
+        return self.form_of(fn)
+
     def submit_chunk(self, fn, start, bint star, tuple items, lineage, int flags=0):
         """Make the future of a piece of a map: items `start`, `start + 1`, ... of the call named by `lineage`.
 
@@ -141,6 +147,40 @@ cdef class Session(Ending):
         """Return the 16 bytes that name the running call, or the item of a map, by its place in the tree of calls."""
         return (<char *>self.strand().level.lineage)[:16]
 
+    def at_item(self, bytes lineage not None, uint64_t index):
+        """Give the running call the lineage of item `index` of the map `lineage`, as in a chunk of that map."""
+        cdef level_t *level = self.strand().level
+        self.set_item(level, (<uint64_t *><char *>lineage)[0], (<uint64_t *><char *>lineage)[1], index)
+
+    def next_stream(self):
+        """Return 0, 1, ...: how often the running call, or the item of a map, has asked."""
+        cdef level_t *level = self.strand().level
+        level.streams += 1
+        return level.streams - 1
+
+    def bell(self):
+        """Return a future that belongs to no call and becomes final when somebody rings it."""
+        cdef CallFuture f = scoop_new(self.future_class)
+        f.runtime = self
+        f.c.self_obj = <void *>f
+        f.c.state = S_WAITING
+        return f
+
+    def ring(self, CallFuture bell not None):
+        """Make a bell final, from any thread; harmless when it is."""
+        if bell.c.state >= S_DONE:
+            return
+        bell.finish(None, False)
+        if bell.c.marks & M_SUSPENDED:
+            self.resume_waiters(self.strand(), bell)
+        self.node.hurry()
+
+    def drop(self, futures):
+        """Cancel the calls that have not started, without waiting for the answers of those that are elsewhere."""
+        for f in futures:
+            self.call_off_soon(f)
+        self.node.hurry()
+
     def pin(self, bint pinned):
         """Forbid (or allow again) that this thread runs other calls while the running one waits; returns the old."""
         cdef level_t *level = self.strand().level
@@ -154,15 +194,19 @@ cdef class Session(Ending):
 
     def new_lineage(self):
         """Return the 16 bytes of lineage that the next call submitted here would have, and use them up."""
-        cdef uint64_t[2] lineage
-        self._derive(lineage)
-        return (<char *>lineage)[:16]
+        cdef call_t call
+        self._derive(&call, True)
+        return (<char *>call.lineage)[:16]
 
-    cdef void _derive(self, uint64_t *lineage) noexcept:
+    cdef void _derive(self, call_t *call, bint named) noexcept:
+        # What a call inherits from the one that submits it. The pieces of a map are named by the map.
         cdef level_t *level = self.strand().level
-        lineage[0] = mix64(level.lineage[0] ^ (<uint64_t>level.children + 1))
-        lineage[1] = mix64(level.lineage[1] + lineage[0])
-        level.children += 1
+        call.root[0] = level.root_owner
+        call.root[1] = level.root_id
+        if named:
+            call.lineage[0] = mix64(level.lineage[0] ^ (<uint64_t>level.children + 1))
+            call.lineage[1] = mix64(level.lineage[1] + call.lineage[0])
+            level.children += 1
 
     cdef CallFuture new_call(self, Form form, tuple args, dict kwargs, int flags, uint32_t items):
         cdef CallFuture f
@@ -182,8 +226,7 @@ cdef class Session(Ending):
             flags |= T_REMOTE_ONLY
         if not self.copy:
             flags |= T_NO_COPY
-        if items == 0:
-            self._derive(f.c.lineage)
+        self._derive(&f.c, items == 0)
         f.c.flags = <unsigned char>flags
         if not kwargs and is_scalar(<PyObject *>args, 0):
             f.c.flags |= T_SCALARS
@@ -194,6 +237,12 @@ cdef class Session(Ending):
             self._encode(f, args, kwargs)
         return f
 
+    cdef int check_process(self) except -1:
+        # Before any lock: in a forked child one may be held by a thread that is not there.
+        if self.generation != generation:
+            self._refuse()
+        return 0
+
     def _refuse(self):
         if self.generation != generation:
             raise ForkedProcess("this process was forked from one that uses scoop, and scoop's threads are not in it; "
@@ -202,6 +251,9 @@ cdef class Session(Ending):
 
     cdef int _encode(self, CallFuture f, tuple args, dict kwargs) except -1:
         cdef bytes data = pickling.dumps_args(args, kwargs, f.form.name)
+        if len(data) > PAYLOAD_BYTES_MAX:
+            raise UsageError(f"the arguments of {f.form.name} take {len(data)} bytes, more than the limit of "
+                             f"{PAYLOAD_BYTES_MAX} for one call: send them in parts, or by a file")
         f.c.size = len(data)
         f.c.data = <char *>malloc(f.c.size + 1)
         if f.c.data == NULL:
@@ -268,12 +320,12 @@ cdef class Session(Ending):
     # ----------------------------------------------------------------------------- what needs Python
 
     def promote(self, f):
-        """See that `f`, which somebody waits for who cannot run it, is run by the helper thread or a worker."""
-        self.promoted.append(f)
-        if self.helper is None:
-            self.helper = _Helper(self)
-            self.helper.start()
-        self.helper.more.set()
+        """See that `f`, which somebody waits for who cannot run it, is run by a helper thread or a worker."""
+        if self.helpers is None:
+            from scoop.helpers import Helpers
+
+            self.helpers = Helpers(self)
+        self.helpers.promote(f)
 
     def mend(self, uint64_t id, bytes why not None):
         """A worker lacks a class or function that exists only here: send call `id` again with it by value."""
@@ -333,13 +385,13 @@ cdef class Session(Ending):
         Py_DECREF(f)
         f.finish(error, True)
         if f.c.marks & M_SUSPENDED:
-            self._resume_waiters(self.strand(), f)
+            self.resume_waiters(self.strand(), f)
         return 0
 
-    def wake_helper(self):
-        """Let the helper thread see that the session is closed."""
-        if self.helper is not None:
-            self.helper.more.set()
+    def close_helpers(self):
+        """Let the helper threads see that the session is closed."""
+        if self.helpers is not None:
+            self.helpers.close()
 
     def constant_arrived(self, name, data):
         """A shared constant arrived from another process."""
@@ -359,20 +411,3 @@ cdef class Session(Ending):
         put_bin(out, data, len(data))
         pthread_mutex_unlock(&self.desk.lock)
         self.node.hurry()
-
-
-class _Helper(threading.Thread):
-    """Runs calls that somebody waits for in a way that cannot run them: a time limit, a callback, polling."""
-
-    def __init__(self, session):
-        super().__init__(name="scoop-helper", daemon=True)
-        self.session = session
-        self.more = threading.Event()
-
-    def run(self):
-        cdef Session session = self.session
-        while not session.closed:
-            self.more.wait()
-            self.more.clear()
-            while session.promoted and not session.closed:
-                session.help_with(session.promoted.pop(0))

@@ -26,8 +26,7 @@ cdef enum kind_t:
     K_LOST = 12
     K_CONST = 13
     K_STOP = 14
-    K_BYE = 15
-    K_END = 16
+    K_END = 15
 
 # Bits of a task's flags.
 cdef enum:

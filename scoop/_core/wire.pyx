@@ -29,7 +29,6 @@ TABLE = {
                                          ("detail", "b"))),
     K_CONST: ("CONST", "node to all", (("sender", "u"), ("name", "b"), ("payload", "b"))),
     K_STOP: ("STOP", "broker to node", (("grace_ms", "u"),)),
-    K_BYE: ("BYE", "node to broker", (("incarnation", "u"),)),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.
@@ -168,6 +167,7 @@ cdef int put_record(buf_t *b, int kind, int count, const uint64_t *numbers) noex
 cdef int put_task(buf_t *b, uint64_t owner, uint64_t id, uint32_t attempt, uint32_t hops, uint32_t flags,
                   uint32_t fn, uint64_t est_us, const char *lineage, span_t form,
                   span_t payload) noexcept nogil:
+    cdef size_t before = b.size
     if buf_reserve(b, 96 + form.size + payload.size) < 0:
         return -1
     put_array(b, 11)
@@ -180,12 +180,15 @@ cdef int put_task(buf_t *b, uint64_t owner, uint64_t id, uint32_t attempt, uint3
     put_uint(b, fn)
     put_uint(b, est_us)
     put_bin(b, lineage, 16)
-    put_bin(b, form.data, form.size)
-    return put_bin(b, payload.data, payload.size)
+    if put_bin(b, form.data, form.size) < 0 or put_bin(b, payload.data, payload.size) < 0:
+        b.size = before
+        return -1
+    return 0
 
 
 cdef int put_result(buf_t *b, uint64_t owner, uint64_t id, uint32_t attempt, int outcome, uint64_t run_ns,
                     span_t payload) noexcept nogil:
+    cdef size_t before = b.size
     if buf_reserve(b, 48 + payload.size) < 0:
         return -1
     put_array(b, 7)
@@ -195,7 +198,10 @@ cdef int put_result(buf_t *b, uint64_t owner, uint64_t id, uint32_t attempt, int
     put_uint(b, attempt)
     put_uint(b, <uint64_t>outcome)
     put_uint(b, run_ns)
-    return put_bin(b, payload.data, payload.size)
+    if put_bin(b, payload.data, payload.size) < 0:
+        b.size = before
+        return -1
+    return 0
 
 
 cdef int put_blob(buf_t *b, int kind, int count, const uint64_t *numbers, span_t blob) noexcept nogil:
@@ -320,12 +326,12 @@ def encode(kind, *fields):
         put_array(&b, len(fields) + 1)
         put_uint(&b, kind)
         for (name, type_), value in zip(TABLE[kind][2], fields):
-            if type_ == "u":
+            if type_ == "u" and type(value) is int and 0 <= value < 1 << 64:
                 put_uint(&b, <uint64_t>value)
-            elif isinstance(value, bytes):
+            elif type_ == "b" and type(value) is bytes and (name != "lineage" or len(value) == 16):
                 put_bin(&b, <bytes>value, len(value))
             else:
-                raise ValueError(f"field {name} of kind {kind} takes bytes, not {type(value).__name__}")
+                raise ValueError(f"{value!r} does not fit field {name} of {TABLE[kind][0]}")
         data = b.data[:b.size]
         return data
     finally:

@@ -1,0 +1,26 @@
+from typing import Final, Literal, final
+
+LIBZMQ_VERSION_MIN: Final = (4, 3, 4)
+LIBZMQ_VERSION: Final[tuple[int, int, int]]
+
+@final
+class Context:
+    def __new__(cls, sockets_max: int = 65000) -> Context: ...
+    @property
+    def sockets(self) -> int: ...
+    def close(self) -> None: ...
+
+@final
+class Socket:
+    def __new__(
+        cls,
+        context: Context,
+        kind: Literal["router", "dealer"],
+        identity: bytes = b"",
+        linger_ms: int = 1000,
+    ) -> Socket: ...
+    @property
+    def endpoint(self) -> str: ...
+    def bind(self, endpoint: str) -> None: ...
+    def connect(self, endpoint: str) -> None: ...
+    def close(self) -> None: ...

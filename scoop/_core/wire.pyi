@@ -1,0 +1,6 @@
+from typing import Any
+
+TABLE: dict[int, tuple[str, str, tuple[tuple[str, str], ...]]]
+
+def encode(kind: int, *fields: int | bytes) -> bytes: ...
+def decode(data: bytes | bytearray | memoryview) -> list[tuple[Any, ...]]: ...
