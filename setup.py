@@ -20,8 +20,8 @@ DIRECTIVES = {
 }
 
 MODULES = (
-    "proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "net", "broker", "desk", "node",
-    "future", "runner", "hub", "ending", "session",
+    "proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "net", "broker", "store", "desk",
+    "node", "future", "runner", "hub", "notices", "ending", "session",
 )
 
 
@@ -42,7 +42,5 @@ setup(
         [extension(name) for name in MODULES if os.path.exists(f"scoop/_core/{name}.pyx")],
         compiler_directives=DIRECTIVES,
         build_dir="build/cython",
-        nthreads=0,
-        compile_time_env=None,
     )
 )

@@ -1,11 +1,8 @@
-from typing import Final, final
+from typing import final
 
 from scoop._core.balance import Balance
 from scoop._core.net import Socket
 from scoop._core.outbox import Outbox
-
-ROLE_WORKER: Final = 1
-ROLE_ORIGIN: Final = 2
 
 @final
 class Broker:
@@ -21,7 +18,5 @@ class Broker:
     def malformed(self) -> int: ...
     @property
     def messages(self) -> int: ...
-    @property
-    def goodbyes(self) -> int: ...
     def statistics(self) -> dict[str, int]: ...
     def serve(self, stop_fd: int) -> None: ...

@@ -21,7 +21,7 @@ cdef enum:
     ANSWER_LOOK_NS = 500000     # and how often it looks
 
 
-cdef class Ending(Hub):
+cdef class Ending(Notices):
     """Cancelling, failing and draining."""
 
     cdef bint call_off(self, CallFuture f) except -1:

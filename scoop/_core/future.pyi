@@ -28,7 +28,7 @@ class CallFuture:
     def session(self) -> Session: ...
     @property
     def lineage(self) -> bytes: ...
-    # Read-only, but the standard library's class, beside which this one stands as a base, has them as attributes.
+    # Read-only, but the standard library's class, with which this one is combined, has them as attributes.
     _condition: threading.Condition
     _waiters: list[Any]
     _state: str

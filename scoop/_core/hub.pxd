@@ -7,15 +7,12 @@ from scoop._core.future cimport CallFuture
 from scoop._core.runner cimport Runner, Strand, level_t
 
 cdef class Hub(Runner):
-    cdef readonly object notifier   # the thread that runs callbacks, None until somebody needs it
-    cdef object helpers         # scoop.helpers.Helpers, None until somebody waits who cannot run calls
     cdef bint take(self, CallFuture f) noexcept
     cdef int suspend(self, Strand s, CallFuture f, bint run_it, uint64_t deadline) except -1
     cdef uint64_t _expire(self, Strand s) except? 0
     cdef int collect(self, Strand s) except -1
     cdef bint run_next(self, Strand s) except -1
     cdef int notices(self) except -1
-    cdef int notify_wanted(self) except -1
     cdef int wait_for(self, CallFuture f, double timeout_s) except -1
     cdef bint _others(self, Strand s, CallFuture f) except -1
     cdef int _wait_needs(self, CallFuture f, double timeout_s, uint64_t deadline) except -1
@@ -27,6 +24,4 @@ cdef class Hub(Runner):
     cdef bint _runnable(self, Strand s) noexcept
     cdef int _resume_root(self, Strand s) except -1
     cdef int _on_other_stack(self, Strand s, object f) except -1
-    cdef int interest(self, CallFuture f) except -1
     cdef int suspend_for_others(self, Strand s) except -1
-    cdef bint yield_to_others(self) except -1

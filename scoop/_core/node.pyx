@@ -339,7 +339,7 @@ cdef class Node:
         span.data = text
         span.size = len(text)
         put_blob(&self.desk.out, K_HELLO, 4, numbers, span)
-        timer_arm(self.timer_fd, 1)
+        self.start_leading()
 
     def close(self):
         """Give back the descriptors, once the driver thread has ended. Safe to call twice."""
@@ -375,10 +375,7 @@ cdef class Node:
     def stop_others(self):
         """Tell every other node of this process's broker to stop. Does not wait for them."""
         self.broker.stop_all = True
-        with nogil:
-            self._take_lead()
-            self.turn(0)
-            self._leave_lead()
+        self.flush()
 
     def flush(self):
         """Send what is put down. Blocks until the thread that leads, if any, has made room."""
@@ -388,7 +385,7 @@ cdef class Node:
             self._leave_lead()
 
     def start_leading(self):
-        """Let the driver thread lead now; used once, when it has been started."""
+        """Let the driver thread lead now."""
         timer_arm(self.timer_fd, 1)
 
     def stop(self):

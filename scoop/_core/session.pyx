@@ -17,7 +17,7 @@ from scoop._core.runner cimport level_t
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport mix64, table_put
 from scoop._core.wire cimport (
-    K_CONST, T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, buf_t, put_array, put_bin, put_uint, span_t)
+    T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, span_t)
 
 from scoop.errors import ForkedProcess, UsageError
 
@@ -393,21 +393,3 @@ cdef class Session(Ending):
         if self.helpers is not None:
             self.helpers.close()
 
-    def constant_arrived(self, name, data):
-        """A shared constant arrived from another process."""
-        from scoop import shared
-
-        shared._arrived(name.decode(), data)
-
-    def send_constant(self, str name not None, bytes data not None):
-        """Tell every process of the job, also those that join later, the value of a shared constant."""
-        cdef bytes key = name.encode()
-        cdef buf_t *out = &self.desk.out
-        pthread_mutex_lock(&self.desk.lock)
-        put_array(out, 4)
-        put_uint(out, K_CONST)
-        put_uint(out, self.desk.incarnation)
-        put_bin(out, key, len(key))
-        put_bin(out, data, len(data))
-        pthread_mutex_unlock(&self.desk.lock)
-        self.node.hurry()

@@ -1,0 +1,118 @@
+"""Tells Python code what has happened: callbacks, waiters of the standard library, helper threads, constants.
+
+The thread that leads needs no GIL, so it only puts calls down that Python is to be told of. Whoever of our threads
+holds the GIL next takes them up: the main thread when it waits, else the notifier thread.
+"""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+from scoop._core.call cimport M_PROMOTED, M_STARTED, S_EXPORTED, S_QUEUED, call_t
+from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
+from scoop._core.localq cimport ring_pop
+from scoop._core.runner cimport Strand
+from scoop._core.wire cimport K_CONST, buf_t, put_array, put_bin, put_uint
+
+
+cdef class Notices(Hub):
+    """What is told in Python, and who runs calls for waiters that cannot."""
+
+    cdef int notices(self) except -1:
+        cdef call_t *call
+        cdef CallFuture f
+        if self.desk.parcels != NULL:
+            self._unpack()
+        if self.desk.came_back:
+            self.desk.came_back = False
+            if self.helpers is not None:
+                self.helpers.look_again()
+        while self.desk.noticed.count:
+            pthread_mutex_lock(&self.desk.lock)
+            call = ring_pop(&self.desk.noticed)
+            pthread_mutex_unlock(&self.desk.lock)
+            if call == NULL:
+                break
+            f = <CallFuture><PyObject *>call.self_obj
+            Py_DECREF(f)                # the ring's reference
+            f.tell()
+        return 0
+
+    cdef int notify_wanted(self) except -1:
+        if self.notifier is None:
+            import threading
+
+            self.notifier = threading.Thread(target=self.tell_noticed, name="scoop-notifier", daemon=True)
+            self.notifier.start()
+        return 0
+
+    def tell_noticed(self):
+        """Body of the notifier thread: runs callbacks of results that arrive while nobody waits in scoop."""
+        while not self.node.stopping:
+            with nogil:
+                pthread_mutex_lock(&self.desk.lock)
+                if not (self.desk.noticed.count or self.desk.parcels != NULL or self.desk.came_back or
+                        self.node.stopping):
+                    self.desk.wait_noticed()
+                pthread_mutex_unlock(&self.desk.lock)
+            try:
+                self.notices()
+            except Exception:
+                import logging
+
+                logging.getLogger("scoop").exception("a result could not be told")
+
+    cdef int interest(self, CallFuture f) except -1:
+        # Somebody waits who cannot run it: a helper thread will, if no worker takes it first.
+        self.check_process()
+        if f.c.marks & M_PROMOTED or self.desk.remote_only or (
+                f.c.state != S_QUEUED and f.c.state != S_EXPORTED):
+            return 0
+        pthread_mutex_lock(&self.desk.lock)
+        f.c.marks |= M_PROMOTED
+        pthread_mutex_unlock(&self.desk.lock)
+        self.session.promote(f)
+        return 0
+
+    def help_with(self, CallFuture f not None):
+        """Run `f` in the calling thread if nobody has begun it; used by the helper threads."""
+        if f.c.state == S_QUEUED and self.take(f):
+            self.run_own(self.strand(), f)
+
+    def whereabouts(self, CallFuture f not None):
+        """Return "begun" (or final), "here" (queued in this process) or "elsewhere" (in another one's queue)."""
+        if f.c.state == S_QUEUED:
+            return "here"
+        return "elsewhere" if f.c.state == S_EXPORTED and not f.c.marks & M_STARTED else "begun"
+
+    cdef bint yield_to_others(self) except -1:
+        # A task that polls lets greenlets of its thread go on whose wait is over.
+        cdef Strand s = self.strand()
+        if s.main and not s.level.pinned and s.greenlet is not None and (
+                s.ready or self.desk.resumed.count or self.desk.returned):
+            self.suspend_for_others(s)
+            return True
+        return False
+
+    def helps(self):
+        """Return whether a wait of the calling thread runs other calls meanwhile."""
+        cdef Strand s = self.strand()
+        return s.main and not s.level.pinned
+
+    def constant_arrived(self, name, data):
+        """A shared constant arrived from another process."""
+        from scoop import shared
+
+        shared._arrived(name.decode(), data)
+
+    def send_constant(self, str name not None, bytes data not None):
+        """Tell every process of the job, also those that join later, the value of a shared constant."""
+        cdef bytes key = name.encode()
+        cdef buf_t *out = &self.desk.out
+        pthread_mutex_lock(&self.desk.lock)
+        put_array(out, 4)
+        put_uint(out, K_CONST)
+        put_uint(out, self.desk.incarnation)
+        put_bin(out, key, len(key))
+        put_bin(out, data, len(data))
+        pthread_mutex_unlock(&self.desk.lock)
+        self.node.hurry()

@@ -1,0 +1,76 @@
+"""What one process holds, under one lock: its queue, its ledger, its functions, and what has arrived.
+
+The thread that leads the node calls it without the GIL; user threads call the few methods that the Future needs.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from scoop._core.call cimport call_t, form_t
+from scoop._core.ledger cimport Ledger
+from scoop._core.localq cimport LocalQueue, ring_t
+from scoop._core.table cimport table_t
+from scoop._core.wire cimport buf_t, record_t, span_t
+
+cdef extern from "pthread.h" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_cond_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, void *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_trylock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_mutex_destroy(pthread_mutex_t *)
+    int pthread_cond_broadcast(pthread_cond_t *)
+    int pthread_cond_signal(pthread_cond_t *)
+
+# A byte string that waits for Python: a function's form or a constant.
+cdef struct parcel_t:
+    parcel_t *next
+    uint64_t owner
+    uint64_t number
+    int kind                # K_FORM or K_CONST
+    size_t name_size        # of a constant
+    size_t size
+    char data[0]
+
+cdef class Store:
+    cdef readonly uint64_t incarnation
+    cdef readonly LocalQueue queue
+    cdef readonly Ledger ledger
+    cdef pthread_mutex_t lock
+    cdef pthread_cond_t changed     # some call changed its state; for threads that do not lead
+    cdef int waiters                # how many wait on it
+    cdef pthread_cond_t noticeable  # the ring `noticed` is not empty
+    cdef buf_t out                  # records for the broker
+    cdef uint64_t out_since_ns      # when its first record was written
+    cdef int64_t want_us            # the broker wants this much work, 0: none
+    cdef int64_t want_idle          # for this many nodes with nothing to do
+    cdef bint busy                  # the main thread is not looking for work
+    cdef ring_t resumed             # awaited by a greenlet, and final now; holds a reference
+    cdef bint returned              # a call came back unstarted; a greenlet may wait for it
+    cdef bint came_back             # the same, for whoever waits in Python
+    cdef uint64_t arrived_ns        # when a result was last received
+    cdef size_t asked_from          # where the next look for stalled calls begins
+    cdef ring_t noticed             # somebody in Python is to be told; holds a reference
+    cdef ring_t grave               # references to drop under the GIL
+    cdef parcel_t *parcels
+    cdef parcel_t *parcels_last
+    cdef table_t forms              # number -> form_t of our own functions
+    cdef uint64_t next_id
+    cdef readonly bint remote_only  # calls never run in this process
+    cdef volatile bint stopped      # the broker said STOP
+    cdef volatile bint welcomed
+    cdef uint32_t surplus_told
+    cdef readonly uint64_t malformed
+    cdef readonly uint64_t exported
+    cdef readonly uint64_t received
+    cdef void export_wanted(self) noexcept nogil
+    cdef void tell_surplus(self, bint stuck) noexcept nogil
+    cdef void ask_work(self, bint idle) noexcept nogil
+    cdef void ask_stalled(self, int most) noexcept nogil
+    cdef void ask_back(self, call_t *call, int mode) noexcept nogil
+    cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil
+    cdef bint wait_changed(self, uint64_t deadline_ns) noexcept nogil
+    cdef void wake_waiters(self) noexcept nogil
+    cdef void wait_noticed(self) noexcept nogil
