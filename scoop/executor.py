@@ -1,31 +1,20 @@
-"""Future and Executor on the classes of the standard library."""
+"""The Executor on the class of the standard library."""
 
 from __future__ import annotations
 
 import concurrent.futures as _cf
 import threading
-import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-from scoop._core.future import CallFuture
 
 if TYPE_CHECKING:
     from scoop.launch.pool import Pool
 
-__all__ = ["Executor", "Future"]
+__all__ = ["Executor"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Future(CallFuture, _cf.Future):  # type: ignore[type-arg]
-    """The handle of a call; a `concurrent.futures.Future` whose `result` lets the waiting thread work.
-
-    Futures are made by `scoop.futures.submit` and `scoop.Executor.submit`, never by hand.
-    """
-
-    __slots__ = ()
 
 
 class Executor(_cf.Executor):
@@ -66,6 +55,9 @@ class Executor(_cf.Executor):
         self._lock = threading.Lock()
         self._down = False
         self._pool: Pool = Pool(max_workers, remote_only=True, initializer=initializer, initargs=initargs)
+        # An executor that is dropped without `shutdown` ends its workers, as in the standard library.
+        self._finalizer = weakref.finalize(self, self._pool.finish, wait=False)
+        self._finalizer.atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _cf.Future[T]:
         """Send `fn(*args, **kwargs)` to a worker and return its future. Does not block.
@@ -77,7 +69,7 @@ class Executor(_cf.Executor):
         """
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        return self._pool.submit(fn, args, kwargs)
+        return self._pool.submit(fn, args, kwargs)  # type: ignore[no-any-return]
 
     def map(
         self,
@@ -100,11 +92,11 @@ class Executor(_cf.Executor):
         Raises:
             TimeoutError: from the iterator, when a result is late.
         """
-        from scoop.mapping import MapRun
+        from scoop.mapping import run_map
 
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        return MapRun(self._pool, fn, iterables, timeout, chunksize, buffersize, eager=buffersize is None)
+        return run_map(self._pool, fn, iterables, timeout, chunksize, buffersize, eager=buffersize is None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the executor. Safe to call twice.
@@ -130,8 +122,3 @@ class Executor(_cf.Executor):
         """End the workers with SIGKILL at once; outstanding futures fail with BrokenPool."""
         self._down = True
         self._pool.abandon("the workers were killed by kill_workers()")
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """The monotonic time `timeout` seconds from now, None for no limit."""
-    return None if timeout is None else time.monotonic() + timeout

@@ -38,8 +38,11 @@ def encode_outcome(value: Any, failed: bool, chunk: bool, fn: Any) -> tuple[byte
 def _bounded(data: bytes, name: str) -> bytes:
     if len(data) > PAYLOAD_BYTES_MAX:
         raise ResultNotPicklable(
-            f"what {name} returned takes {len(data)} bytes, more than the limit of {PAYLOAD_BYTES_MAX} for one "
-            "result: return it in parts, or write it to a file and return its name"
+            name,
+            "bytes",
+            f"{len(data)} of them",
+            reason=f"more than the limit of {PAYLOAD_BYTES_MAX} bytes for one result; return it in parts, or write "
+            "it to a file and return its name",
         )
     return data
 

@@ -58,7 +58,8 @@ cdef class Balance:
                      uint64_t flags, void *slot) noexcept nogil
     # The node that the result goes to, -1: nobody wants it any more.
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil
-    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int verdict) noexcept nogil
+    # The node that the answer goes to; the verdict may be corrected.
+    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil
     # `blamed_*`: the task that was running when the process died, 0 if none.

@@ -162,10 +162,15 @@ cdef class Balance:
             self._forget(task)
         return owner_slot if self.nodes[owner_slot].alive else -1
 
-    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int verdict) noexcept nogil:
-        # A holder that gave the task up no longer holds it; the owner decides what follows.
-        if verdict == V_NOT_STARTED:
+    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil:
+        # A holder that gave the task up no longer holds it; the owner decides what follows. "Started" from a node
+        # that has meanwhile given it away means only that it is not there.
+        cdef btask_t *task
+        if verdict[0] == V_NOT_STARTED:
             return self.on_result(node, owner, id)
+        task = self._find(owner, id)
+        if task != NULL and task.node != node:
+            verdict[0] = V_UNKNOWN
         return self.slot_of(owner)
 
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,

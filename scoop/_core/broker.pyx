@@ -134,7 +134,7 @@ cdef class Broker:
             self._on_record(slot, &r)
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
-        cdef int to
+        cdef int to, verdict
         if r.kind == K_TASK:
             self._on_task(slot, r)
         elif r.kind == K_RESULT:
@@ -147,8 +147,11 @@ cdef class Broker:
         elif r.kind == K_CANCEL:
             self.balance.on_cancel(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4])
         elif r.kind == K_ANSWER:
-            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], <int>r.num[4])
-            self._forward(to, r)
+            verdict = <int>r.num[4]
+            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], &verdict)
+            r.num[4] = <uint64_t>verdict
+            if to >= 0 and self.balance.nodes[to].alive:
+                put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])
         elif r.kind == K_NEED:
             self._forward(self.balance.slot_of(r.num[F_OWNER]), r)
         elif r.kind == K_FORM:

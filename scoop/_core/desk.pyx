@@ -181,12 +181,12 @@ cdef class Desk(Store):
 
     cdef void _requeue(self, call_t *call) noexcept nogil:
         # (locked) It came back unstarted; whoever waits for it is to look again.
+        if call.marks & (M_NOTIFY | M_PROMOTED):
+            self.came_back = True
+            pthread_cond_signal(&self.noticeable)
         call.marks &= ~(M_ASKED | M_PROMOTED)
         self.queue.put_own(call)
         self.returned = True
-        if call.marks & M_NOTIFY:
-            self.came_back = True
-            pthread_cond_signal(&self.noticeable)
 
     cdef void _on_lost(self, record_t *r) noexcept nogil:
         cdef call_t *call

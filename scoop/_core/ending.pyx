@@ -64,13 +64,15 @@ cdef class Ending(Notices):
     cdef bint _wait_answer(self, CallFuture f) except -1:
         # The holder's driver answers without the GIL, so this takes a round trip, at most its takeover time.
         cdef uint64_t deadline = now_ns() + <uint64_t>ANSWER_NS
+        cdef int reason
         self.node.hurry()
         while f.c.state == S_EXPORTED and now_ns() < deadline and f.c.marks & M_ASKED and not f.c.marks & M_STARTED:
             with nogil:
                 if self.node.is_main():
-                    self.node.block(&f.c, now_ns() + ANSWER_LOOK_NS, 0, False)
+                    reason = self.node.block(&f.c, now_ns() + ANSWER_LOOK_NS, 0, False)
                 else:
-                    self.node.block_other(&f.c, now_ns() + ANSWER_LOOK_NS, False)
+                    reason = self.node.block_other(&f.c, now_ns() + ANSWER_LOOK_NS, False)
+            self._after_block(reason)
         return f.c.state == S_CANCELLED
 
     def drain(self):

@@ -18,7 +18,7 @@ from scoop._core.call cimport (
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop, ring_push
 from scoop._core.net cimport now_ns
-from scoop._core.node cimport MAY_RESUME, MAY_WORK, Node, W_NOTICE, W_SIGNAL, W_STOPPED
+from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK, Node, W_NOTICE, W_SIGNAL, W_STOPPED
 
 from scoop.errors import PoolLost
 
@@ -41,6 +41,7 @@ cdef enum:
     DEPTH_MAX = 64              # calls on the spot before the next stack (design, section 4)
     FRAMES_MIN = 150            # of the recursion limit that must be left for one more
     SUSPENDED_MAX = 64          # above that a wait takes no unrelated work
+    LOOK_AGAIN_NS = 50000000    # how long a wait with a limit sleeps at a time
 
 
 cdef class Hub(Runner):
@@ -114,31 +115,31 @@ cdef class Hub(Runner):
         return 0
 
     cdef bint _wait_until(self, Strand s, CallFuture f, uint64_t deadline) except -1:
-        # A wait that must end in time cannot run anything here: somebody else has to.
+        # A wait that must end in time cannot run anything here: somebody else has to. It looks now and then, since
+        # the call may come back from elsewhere meanwhile.
+        cdef uint64_t until = min(deadline, now_ns() + <uint64_t>LOOK_AGAIN_NS)
         if f.c.state == S_QUEUED:
             self.interest(f)
-            with nogil:
-                self.node.block_other(&f.c, deadline, False)
-        elif s.main and not s.level.pinned and s.suspended and (s.ready or self.desk.resumed.count or self.desk.returned):
+        if s.main and not s.level.pinned and s.suspended and (s.ready or self.desk.resumed.count or self.desk.returned):
             # What this waits for may need a greenlet of this thread to go on, so that one goes first.
             self.suspend(s, f, False, deadline)
         elif f.c.state < S_DONE:
-            self._block(s, f, deadline)
+            self._block(s, f, until)
         return now_ns() < deadline
 
     cdef int _block(self, Strand s, CallFuture f, uint64_t deadline) except -1:
         cdef int reason
-        cdef int may = 0
+        cdef int may = 0 if deadline or self.desk.remote_only else MAY_RUN
         cdef bint recall = not self.desk.remote_only and f.c.state == S_EXPORTED
         if not s.level.pinned and (deadline == 0 or s.suspended):
-            may = MAY_RESUME
+            may |= MAY_RESUME
             if deadline == 0 and s.suspended < SUSPENDED_MAX:
                 may |= MAY_WORK
         with nogil:
             if s.main:
                 reason = self.node.block(&f.c, deadline, may, recall)
             else:
-                reason = self.node.block_other(&f.c, deadline, not self.desk.remote_only)
+                reason = self.node.block_other(&f.c, deadline, may & MAY_RUN)
         return self._after_block(reason)
 
     cdef int _after_block(self, int reason) except -1:

@@ -22,6 +22,7 @@ cdef enum:
 cdef enum:
     MAY_RESUME = 1      # greenlets whose wait is over
     MAY_WORK = 2        # calls that are queued
+    MAY_RUN = 4         # the awaited call itself, if it is queued
 
 cdef class Node:
     cdef readonly Desk desk

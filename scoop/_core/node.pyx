@@ -223,7 +223,7 @@ cdef class Node:
     cdef int _look(self, call_t *target, int may) noexcept nogil:
         cdef int reason = 0
         pthread_mutex_lock(&self.desk.lock)
-        if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and not self.desk.remote_only)):
+        if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and may & MAY_RUN)):
             reason |= W_FINAL
         if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL

@@ -42,6 +42,7 @@ cdef class Runner(Runtime):
     cdef object session         # the Python-level owner
     cdef object strands         # threading.local
     cdef Strand main_strand
+    cdef uint64_t threads       # of the program that have submitted or run calls, besides the main one
     cdef object base_context
     cdef uint8_t *page          # shared with the agent; NULL in the origin
     cdef object page_buffer

@@ -21,7 +21,7 @@ from scoop._core.desk cimport parcel_t, pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport get_scalar, is_scalar, put_scalar
-from scoop._core.table cimport mix64
+from scoop._core.table cimport descend
 from scoop._core.wire cimport (
     K_FORM, K_NEED, K_RESULT, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_SCALARS, buf_free, buf_t,
     put_record, put_result, span_t)
@@ -69,11 +69,15 @@ cdef class Runner(Runtime):
         self.main_strand = Strand(True)
 
     cdef Strand strand(self):
+        cdef Strand strand
         if self.node.is_main():
             return self.main_strand
         strand = getattr(self.strands, "strand", None)
         if strand is None:
             strand = Strand(False)
+            # Threads of the program count from the far end, so that they never meet the main one's children.
+            self.threads += 1
+            descend(self.main_strand.base.lineage, (<uint64_t>1 << 63) + self.threads, strand.base.lineage)
             self.strands.strand = strand
         return strand
 
@@ -109,8 +113,10 @@ cdef class Runner(Runtime):
 
     cdef void set_item(self, level_t *level, uint64_t high, uint64_t low, uint64_t index) noexcept:
         # Each item of a map has a lineage of its own, however the map is cut into chunks.
-        level.lineage[0] = mix64(high ^ (index + 1))
-        level.lineage[1] = mix64(low + level.lineage[0])
+        cdef uint64_t[2] of_map
+        of_map[0] = high
+        of_map[1] = low
+        descend(of_map, index, level.lineage)
         level.children = 0
         level.streams = 0
         level.item = index

@@ -15,7 +15,7 @@ from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.future cimport Extras
 from scoop._core.runner cimport level_t
 from scoop._core.scalars cimport get_scalar, is_scalar
-from scoop._core.table cimport mix64, table_put
+from scoop._core.table cimport descend, table_put
 from scoop._core.wire cimport (
     T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, span_t)
 
@@ -71,6 +71,9 @@ cdef class Session(Ending):
         self.seed = seed
         self.copy = True
         memcpy(self.main_strand.base.lineage, <const char *>seed, 16)
+        if not is_origin:
+            # What a worker's own threads submit outside of any task must not repeat the origin's lineages.
+            descend(self.main_strand.base.lineage, self.desk.incarnation, self.main_strand.base.lineage)
 
     # ------------------------------------------------------------------------------------- functions
 
@@ -204,8 +207,7 @@ cdef class Session(Ending):
         call.root[0] = level.root_owner
         call.root[1] = level.root_id
         if named:
-            call.lineage[0] = mix64(level.lineage[0] ^ (<uint64_t>level.children + 1))
-            call.lineage[1] = mix64(level.lineage[1] + call.lineage[0])
+            descend(level.lineage, level.children, call.lineage)
             level.children += 1
 
     cdef CallFuture new_call(self, Form form, tuple args, dict kwargs, int flags, uint32_t items):

@@ -12,7 +12,7 @@ from posix.time cimport CLOCK_MONOTONIC, timespec
 
 from cpython.object cimport PyObject
 
-from scoop._core.call cimport M_ASKED, M_NOTIFY, M_SUSPENDED, S_EXPORTED
+from scoop._core.call cimport M_ASKED, M_NOTIFY, M_PROMOTED, M_SUSPENDED, S_EXPORTED
 from scoop._core.scalars cimport put_scalar
 from scoop._core.table cimport table_free
 from scoop._core.wire cimport (
@@ -158,7 +158,7 @@ cdef class Store:
             if self.ledger.open.cells[at].key == 0:
                 continue
             call = <call_t *>self.ledger.open.cells[at].value
-            if call.marks & (M_SUSPENDED | M_NOTIFY) and not call.marks & M_ASKED:
+            if call.marks & (M_SUSPENDED | M_NOTIFY | M_PROMOTED) and not call.marks & M_ASKED:
                 self.ask_back(call, CANCEL_RECALL)
                 most -= 1
             if most == 0:

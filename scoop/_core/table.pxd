@@ -16,3 +16,5 @@ cdef void *table_get(const table_t *t, uint64_t key) noexcept nogil
 cdef void *table_pop(table_t *t, uint64_t key) noexcept nogil
 cdef void table_free(table_t *t) noexcept nogil
 cdef uint64_t mix64(uint64_t x) noexcept nogil
+# The lineage (two words) of child `index` of a call.
+cdef void descend(const uint64_t *parent, uint64_t index, uint64_t *child) noexcept nogil

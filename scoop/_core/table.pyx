@@ -13,6 +13,13 @@ cdef uint64_t mix64(uint64_t x) noexcept nogil:
     return x
 
 
+cdef void descend(const uint64_t *parent, uint64_t index, uint64_t *child) noexcept nogil:
+    # Multiples of the golden ratio keep small indices and small seeds from cancelling each other.
+    cdef uint64_t high = mix64(parent[0] + <uint64_t>0x9e3779b97f4a7c15 * (index + 1))
+    child[1] = mix64(parent[1] ^ mix64(high ^ (index + 1)))
+    child[0] = high
+
+
 cdef inline void _insert(cell_t *cells, size_t mask, uint64_t key, void *value) noexcept nogil:
     cdef size_t i = mix64(key) & mask
     while cells[i].key != 0 and cells[i].key != key:
