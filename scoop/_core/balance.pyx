@@ -227,7 +227,8 @@ cdef class Balance:
             if slot >= self.node_count:
                 slot -= self.node_count
             node = &self.nodes[slot]
-            if not node.alive or node.room_us <= 0 or node.probation:
+            # A node in probation that asks while its task waits takes others: that task may need one of them.
+            if not node.alive or node.room_us <= 0 or (node.probation and not node.idle):
                 continue
             if task.flags & T_RETRIED and (node.source or slot == task.owner_slot):
                 continue

@@ -11,7 +11,7 @@ from scoop._core.call cimport (
     M_ASKED, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
 from scoop._core.localq cimport ring_push
-from scoop._core.store cimport pthread_cond_broadcast, pthread_cond_signal
+from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
 from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN,
@@ -37,9 +37,10 @@ cdef class Desk(Store):
             got = next_record(&reader, &r)
             if got <= 0:
                 break
+            self._on_record(&r)
             if r.kind == K_RESULT:
                 self.arrived_ns = now
-            self._on_record(&r)
+                self.stamp(AT_ARRIVED)
         if self.waiters:
             pthread_cond_broadcast(&self.changed)
         pthread_mutex_unlock(&self.lock)
@@ -106,6 +107,7 @@ cdef class Desk(Store):
         if r.span[F_TASK_FORM].size:
             self._keep_parcel(K_FORM, call.owner, call.fn, none, r.span[F_TASK_FORM])
         self.received += 1
+        self.stamp(AT_RECEIVED)
         self.queue.put_foreign(call)
 
     cdef void _on_result(self, record_t *r) noexcept nogil:

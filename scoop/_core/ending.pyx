@@ -12,7 +12,6 @@ from scoop._core.call cimport (
     M_ASKED, M_STARTED, M_SUSPENDED, S_CANCELLED, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.net cimport now_ns
-from scoop._core.node cimport MAY_RESUME, MAY_WORK
 from scoop._core.runner cimport Strand
 from scoop._core.wire cimport CANCEL_DROP
 
@@ -78,7 +77,7 @@ cdef class Ending(Notices):
     def drain(self):
         """Return when no submitted call is outstanding; the main thread runs what is queued. Blocks."""
         cdef Strand s = self.strand()
-        cdef int reason
+        cdef int reason, may
         while self.desk.queue.own_count + len(self.desk.ledger):
             if s.main and (s.ready or self.desk.resumed.count or self.desk.returned):
                 self.suspend_for_others(s)
@@ -86,8 +85,9 @@ cdef class Ending(Notices):
                 self.run_next(s)
             elif s.main:
                 self.node.draining = True
+                may = self.may_now(s)
                 with nogil:
-                    reason = self.node.block(NULL, 0, MAY_RESUME | MAY_WORK, False)
+                    reason = self.node.block(NULL, 0, may, False)
                 self.node.draining = False
                 self._after_block(reason)
                 if self._runnable(s):
@@ -139,6 +139,10 @@ cdef class Ending(Notices):
             f.tell()
         for f in self.desk_exported():
             f.cancel()
+
+    def desk_of(self):
+        """Return the desk of this process, for metrics and tests."""
+        return self.desk
 
     def statistics(self):
         """Return a snapshot: what is queued here, elsewhere and waiting, and what the broker wants."""

@@ -41,6 +41,7 @@ cdef enum:
     DEPTH_MAX = 64              # calls on the spot before the next stack (design, section 4)
     FRAMES_MIN = 150            # of the recursion limit that must be left for one more
     SUSPENDED_MAX = 64          # above that a wait takes no unrelated work
+    LONG_US = 200               # an estimate that makes a task a long one
     LOOK_AGAIN_NS = 50000000    # how long a wait with a limit sleeps at a time
 
 
@@ -253,9 +254,7 @@ cdef class Hub(Runner):
         cdef int reason, may
         cdef uint64_t deadline
         while True:
-            may = MAY_RESUME
-            if s.suspended <= SUSPENDED_MAX and not s.timers:
-                may |= MAY_WORK
+            may = self.may_now(s)
             if s.request is not None:
                 f = s.request
                 s.request = None
@@ -298,6 +297,12 @@ cdef class Hub(Runner):
             s.thrown = GreenletExit()
             return 0
         return self._after_block(reason)
+
+    cdef int may_now(self, Strand s) noexcept:
+        # A thread with many parked calls, or with one that must resume in time, takes nothing new.
+        if s.suspended <= SUSPENDED_MAX and not s.timers:
+            return MAY_RESUME | MAY_WORK
+        return MAY_RESUME
 
     cdef bint _runnable(self, Strand s) noexcept:
         if self.desk.remote_only:
@@ -358,6 +363,8 @@ cdef class Hub(Runner):
         pthread_mutex_unlock(&self.desk.lock)
         if call == NULL:
             return False
+        if self.desk.out.size and (call.est_us == 0 or call.est_us > LONG_US):
+            self.node.between(now_ns(), True)       # results do not wait for the end of a long task
         if call.owner:
             self.run_foreign(s, call)
         else:

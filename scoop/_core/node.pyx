@@ -14,6 +14,7 @@ from libc.string cimport memcpy
 from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
+from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
@@ -63,6 +64,7 @@ cdef class Node:
         self.timer_fd = timer_new()
         if broker is not None:
             broker.local = broker.balance.on_hello(desk.incarnation, True, not desk.remote_only)
+            desk.is_source = True
 
     def __dealloc__(self):
         fd_close(self.wake_fd)
@@ -112,6 +114,7 @@ cdef class Node:
         # A broker in this process may answer at once, and the answer may call for another one.
         while self.broker is not None and rounds < 8:
             self.broker.settle()
+            self.desk.stamp(AT_SENT)
             if not self.broker.take_for(self.broker.local, &self.local_in):
                 break
             self.desk.handle(self.local_in.data, self.local_in.size, now)
@@ -154,8 +157,10 @@ cdef class Node:
         self.outgoing = swap
         if self.broker is not None:
             self.broker.feed(self.broker.local, self.outgoing.data, self.outgoing.size)
+            self.desk.stamp(AT_ROUTED)
         elif self.socket is not None:
             self.socket.send(&self.outgoing)
+            self.desk.stamp(AT_ANSWERED)
         self.outgoing.size = 0
 
     # ------------------------------------------------------------------------------------ who leads
@@ -252,6 +257,7 @@ cdef class Node:
         self.hurried = False
         self.desk.busy = self.desk.remote_only or not may & MAY_WORK
         self.only_waits = not may & MAY_WORK
+        self.desk.blocked = may & MAY_RESUME != 0
         while True:
             reason = self._look(target, may)
             if reason:
@@ -277,6 +283,7 @@ cdef class Node:
                 reason = W_SIGNAL
                 break
         self.desk.busy = True
+        self.desk.blocked = False
         self.only_waits = False
         self._leave_lead()
         return reason
@@ -310,7 +317,7 @@ cdef class Node:
         self.desk.ask_work(False)
         # A request for work does not wait for company.
         due = self.desk.out.size != 0 and (
-            flush or self.desk.out.size > FLUSH_BYTES or self.desk.out.size != before)
+            flush or self.driver_leads or self.desk.out.size > FLUSH_BYTES or self.desk.out.size != before)
         if self.desk.out.size and not due:
             if self.desk.out_since_ns == 0:
                 self.desk.out_since_ns = now

@@ -19,6 +19,7 @@ from scoop.outcomes import copy_outcome, encode_outcome
 from scoop._core.call cimport M_SUSPENDED
 from scoop._core.desk cimport parcel_t, pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
+from scoop._core.store cimport AT_CALLED, AT_OPENED, AT_POSTED, AT_RETURNED
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport get_scalar, is_scalar, put_scalar
 from scoop._core.table cimport descend
@@ -245,6 +246,7 @@ cdef class Runner(Runtime):
         cdef uint64_t began, ended
         cdef int outcome = O_VALUE
         cdef object fn
+        self.desk.stamp(AT_OPENED)
         try:
             fn = self._function(call)
         except BaseException as error:
@@ -256,6 +258,7 @@ cdef class Runner(Runtime):
         began = now_ns()
         try:
             args, kwargs = self._open_foreign(call)
+            self.desk.stamp(AT_CALLED)
             value = self._call(s, call, fn, args, kwargs)
         except GreenletExit:
             raise
@@ -263,6 +266,7 @@ cdef class Runner(Runtime):
             value = error
             outcome = O_ERROR
         ended = now_ns()
+        self.desk.stamp(AT_RETURNED)
         self._post(call, value, outcome, ended - began + 1, fn)
         s.level = level.up
         self._show(s)
@@ -328,6 +332,7 @@ cdef class Runner(Runtime):
                 payload.data = held
                 payload.size = len(held)
             pthread_mutex_lock(&self.desk.lock)
+            self.desk.stamp(AT_POSTED)
             put_result(&self.desk.out, call.owner, call.id, call.attempt, outcome, run_ns, payload)
             pthread_mutex_unlock(&self.desk.lock)
         finally:

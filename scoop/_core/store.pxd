@@ -34,7 +34,24 @@ cdef struct parcel_t:
     size_t size
     char data[0]
 
+# Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
+cdef enum:
+    AT_ENCODED = 0      # its owner has encoded it
+    AT_ROUTED = 1       # the broker has decided
+    AT_SENT = 2         # and the frame is with libzmq
+    AT_RECEIVED = 3     # the worker's process has decoded the record
+    AT_OPENED = 4       # its main thread begins with it
+    AT_CALLED = 5       # arguments are decoded
+    AT_RETURNED = 6
+    AT_POSTED = 7       # the result is encoded
+    AT_ANSWERED = 8     # and with libzmq
+    AT_ARRIVED = 9      # the owner's process has decoded the result
+    STAMPS = 10
+
 cdef class Store:
+    cdef public bint tracing
+    cdef uint64_t stamps[STAMPS]    # nanoseconds of the monotonic clock, the same for all processes of a host
+    cdef void stamp(self, int what) noexcept nogil
     cdef readonly uint64_t incarnation
     cdef readonly LocalQueue queue
     cdef readonly Ledger ledger
@@ -46,6 +63,8 @@ cdef class Store:
     cdef uint64_t out_since_ns      # when its first record was written
     cdef int64_t want_us            # the broker wants this much work, 0: none
     cdef int64_t want_idle          # for this many nodes with nothing to do
+    cdef bint blocked               # the main thread sleeps in a wait of ours
+    cdef bint is_source             # this process runs the user's program
     cdef bint busy                  # the main thread is not looking for work
     cdef ring_t resumed             # awaited by a greenlet, and final now; holds a reference
     cdef bint returned              # a call came back unstarted; a greenlet may wait for it

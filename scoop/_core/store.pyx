@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, timespec
 from cpython.object cimport PyObject
 
 from scoop._core.call cimport M_ASKED, M_NOTIFY, M_PROMOTED, M_SUSPENDED, S_EXPORTED
+from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport put_scalar
 from scoop._core.table cimport table_free
 from scoop._core.wire cimport (
@@ -103,6 +104,8 @@ cdef class Store:
         while self.want_us > 0:
             # What waits here for its turn goes only to a node with nothing to do; and a main thread that looks
             # for work keeps the next call for itself, or calls would travel between idle processes for ever.
+            if self.returned and self.blocked:
+                break               # the main thread is about to take what has come back
             if not self.busy and self.queue.own_count + self.queue.foreign_count <= 1:
                 break
             call = self.queue.give(self.want_idle <= 0)
@@ -116,11 +119,23 @@ cdef class Store:
             self.exported += 1
             self.want_us -= call.est_us if call.est_us else 1
             self.encode_call(call, &self.out)
+            self.stamp(AT_ENCODED)
             if call.owner:
                 self.want_idle -= 1
                 free(call.data)
                 free(call)
         pthread_mutex_unlock(&self.lock)
+
+    cdef void stamp(self, int what) noexcept nogil:
+        # What happens in every turn counts only as the next moment after the one before it.
+        if not self.tracing or (what in (AT_ROUTED, AT_SENT, AT_ANSWERED) and (
+                self.stamps[what] >= self.stamps[what - 1])):
+            return
+        self.stamps[what] = now_ns()
+
+    def moments(self):
+        """Return the last call's moments in nanoseconds of the monotonic clock; 0 where it did not pass here."""
+        return [self.stamps[i] for i in range(STAMPS)]
 
     cdef void tell_surplus(self, bint stuck) noexcept nogil:
         # Only crossings of zero and changes by a factor of two are worth a message. The next task is no surplus
@@ -171,8 +186,8 @@ cdef class Store:
         cdef uint64_t[4] numbers
         if call.state != S_EXPORTED or call.marks & M_ASKED:
             return
-        if mode == CANCEL_RECALL and call.flags & T_RETRIED:
-            return              # it crashed a worker: it never runs here
+        if mode == CANCEL_RECALL and call.flags & T_RETRIED and self.is_source:
+            return              # it crashed a worker: it never runs in the process of the program
         call.marks |= M_ASKED
         numbers[0] = self.incarnation
         numbers[1] = call.id
