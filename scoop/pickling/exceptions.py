@@ -8,6 +8,7 @@ constructor. What cannot be rebuilt either is replaced by a RemoteError with its
 from __future__ import annotations
 
 import builtins
+import os
 import pickle
 import sys
 from collections import deque
@@ -28,6 +29,9 @@ _MAX_CHAIN = 12  # causes and contexts
 _MAX_GROUP = 10  # members of a group that are shown
 _MAX_GROUP_DEPTH = 3
 _MAX_MESSAGE = 8 * 1024
+_PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_COMPILED = os.path.join("scoop", "_core", "")
+_CALLER = os.path.join(_COMPILED, "runner.pyx")  # calls the tasks
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
 
@@ -242,9 +246,10 @@ def _one(exc: BaseException, depth: int) -> Iterator[str]:
     if isinstance(exc, RemoteTraceback):
         yield exc.text.rstrip("\n") + "\n"  # of a task that this task has waited for
         return
-    if exc.__traceback__ is not None:
+    begin = _after_ours(exc.__traceback__)
+    if begin is not None:
         yield "Traceback (most recent call last):\n"
-        yield from _frames(exc.__traceback__)
+        yield from _frames(begin)
     if isinstance(exc, SyntaxError):
         yield from _syntax_error(exc)
     else:
@@ -273,6 +278,24 @@ def _syntax_error(exc: SyntaxError) -> Iterator[str]:
         yield from traceback.format_exception_only(type(exc), SyntaxError(*exc.args))
     except Exception:
         yield f"{class_name(type(exc))}: {_message(exc)}\n"
+
+
+def _after_ours(tb: TracebackType | None) -> TracebackType | None:
+    """Skip the leading frames of scoop, which called the task: a traceback begins with the task.
+
+    An error inside scoop keeps its frames but those of the caller of tasks; one of the call itself, such as a
+    missing argument, has none.
+    """
+    link = begin = tb
+    while link is not None:
+        name = link.tb_frame.f_code.co_filename
+        # Those of compiled modules are relative to the directory that they were built in.
+        if not name.startswith((_PACKAGE, _COMPILED)):
+            return link
+        link = link.tb_next
+        if name.endswith(_CALLER):
+            begin = link
+    return begin
 
 
 def _frames(tb: TracebackType) -> Iterator[str]:

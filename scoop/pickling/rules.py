@@ -6,15 +6,25 @@ By reference is right for whatever an importable module holds under its own name
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import pickle
 import sys
+import threading
 import types
 import typing
 import weakref
 from typing import Any, Generic, TypeVar
 
-__all__ = ["IdentityMap", "by_value", "forget_decisions", "located", "on_change", "travels_by_reference"]
+__all__ = [
+    "IdentityMap",
+    "by_value",
+    "forget_decisions",
+    "located",
+    "note_arrival",
+    "on_change",
+    "travels_by_reference",
+]
 
 V = TypeVar("V")
 
@@ -52,6 +62,11 @@ class IdentityMap(Generic[V]):
 
 
 _decided: IdentityMap[bool] = IdentityMap()
+_arrived: IdentityMap[bool] = IdentityMap()
+_epoch = 0  # grows whenever the rules change
+
+#: Held by whoever registers a module with cloudpickle for a moment only, so that nobody takes it for a rule.
+registry_lock = threading.RLock()
 _value_modules: set[str] = set()
 _value_names: set[tuple[str, str]] = set()
 _listeners: list[typing.Callable[[], None]] = []
@@ -65,16 +80,48 @@ def travels_by_reference(obj: Any) -> bool:
 
 def decide(obj: Any) -> bool:
     """Decide as `travels_by_reference`, by looking again."""
+    epoch = _epoch
     decision = _decide(obj)
     _decided.put(obj, decision)
+    if epoch != _epoch:  # another thread has changed the rules meanwhile
+        _decided.clear()
     return decision
 
 
 def _decide(obj: Any) -> bool:
     if type(obj) is type and obj in _NAMELESS_TYPES:
         return True
+    if _arrived.get(obj):
+        return False
     place = located(obj)
-    return place is not None and place[0] not in MAIN_MODULES and not is_by_value(*place)
+    return (
+        place is not None and place[0] not in MAIN_MODULES and not is_by_value(*place) and not is_remade(obj)
+    )
+
+
+def is_remade(obj: Any) -> bool:
+    """Whether it is a class whose metaclass has registered with copyreg how its classes are made again.
+
+    Plain pickle asks such a metaclass before it thinks of the name; DEAP's ``creator`` lives on that.
+    """
+    kind = type(obj)
+    reducer = copyreg.dispatch_table.get(kind) if kind is not type and issubclass(kind, type) else None
+    if reducer is None:
+        return False
+    try:
+        return not isinstance(reducer(obj), str)
+    except Exception:
+        return True  # whoever pickles it will meet the error
+
+
+def note_arrival(cls: type) -> None:
+    """Note that a class was sent here by value, so that it leaves the same way.
+
+    It may be found here by name by now, but not in a third process; and where it comes from, the name may
+    belong to a newer class.
+    """
+    _arrived.put(cls, True)
+    _decided.put(cls, False)
 
 
 def located(obj: Any) -> tuple[str, str] | None:
@@ -105,8 +152,9 @@ def is_by_value(module: str, qualname: str) -> bool:
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is None:
         return False
-    # Modules that the program has registered with cloudpickle itself.
-    return any(_prefixes(module, cloudpickle.list_registry_pickle_by_value()))
+    with registry_lock:
+        registered = cloudpickle.list_registry_pickle_by_value()  # by the program itself
+    return bool(registered) and any(_prefixes(module, registered))
 
 
 def _dotted(name: str) -> list[str]:
@@ -143,12 +191,15 @@ def by_value(module: str, qualname: str = "") -> None:
             # The module object itself, when a function refers to it, is cloudpickle's business.
             import cloudpickle  # type: ignore[import-untyped]
 
-            cloudpickle.register_pickle_by_value(sys.modules[module])
+            with registry_lock:
+                cloudpickle.register_pickle_by_value(sys.modules[module])
     forget_decisions()
 
 
 def forget_decisions() -> None:
     """Look again at everything, after the rules have changed."""
+    global _epoch
+    _epoch += 1
     _decided.clear()
     for listener in _listeners:
         listener()

@@ -1,7 +1,9 @@
 """Callables and values to bytes and back, with real processes at the other end."""
 
 import collections
+import concurrent.futures
 import functools
+import gc
 import math
 import operator
 import os
@@ -20,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoop import errors
-from scoop.pickling import rules
 from scoop.pickling import (
     by_value,
+    classes,
     copy_value,
     dumps,
     dumps_args,
@@ -36,7 +38,10 @@ from scoop.pickling import (
     loads_args,
     loads_exception,
     missing_global,
+    rules,
 )
+from scoop.pickling import travel as travel_module
+from scoop.pickling.recent import Recent
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -570,6 +575,517 @@ def test_registering_a_name_covers_what_is_inside_it(monkeypatch):
     assert not rules.travels_by_reference(module.Outer.Inner)
     assert rules.travels_by_reference(module.Other)
     assert type(loads(dumps(module.Outer.Inner()))) is module.Outer.Inner
+
+
+#: A module whose metaclass has registered with copyreg how its classes are made again, as DEAP's creator.
+MAKER = """
+import copyreg
+
+class Meta(type):
+    def __new__(cls, name, base, attributes):
+        return super().__new__(cls, name, (base,), attributes)
+    def __init__(cls, name, base, attributes):
+        super().__init__(name, (base,), attributes)
+        cls.recipe = (name, base, attributes)
+
+copyreg.pickle(Meta, lambda cls: (create, cls.recipe))
+
+def create(name, base, attributes):
+    globals()[name] = cls = Meta(name, base, {"__module__": __name__, **attributes})
+    return cls
+"""
+
+
+def test_classes_that_their_metaclass_makes_again(tmp_path):
+    """Wherever they go, and however often, they are one class, and the class at home is left alone."""
+    run_script(
+        tmp_path,
+        """
+        import maker
+        Fitness = maker.create("Fitness", object, {"weights": (1.0,)})
+        Individual = maker.create("Individual", list, {"fitness": Fitness})
+        assert not maker.__dict__.get("Other")
+        def thing():
+            made = Individual([1, 2])
+            made.score = Fitness()
+            return made
+        def same(things):
+            assert {type(one) for one in things} == {Individual}, things
+            assert {type(one.score) for one in things} == {Fitness} and Individual.fitness is Fitness
+            assert maker.Individual is Individual and maker.Fitness is Fitness
+
+        # Many calls, each in a pickle of its own; also on the thorough way, which a closure takes.
+        parts = [dumps(thing()) for _ in range(3)] + [dumps([thing(), lambda: parts]) for _ in range(2)]
+        SEVERAL = '''
+        import maker
+        things = [one[0] if type(one) is list else one for one in map(loads, loads(data))]
+        assert len({type(one) for one in things}) == len({type(one.score) for one in things}) == 1
+        cls = type(things[0])
+        assert cls.fitness is type(things[0].score) is maker.Fitness and cls is maker.Individual
+        '''
+        parts_only = dumps(parts[:3] + parts[3:])
+        back = loads(elsewhere(parts_only, SEVERAL + "send(dumps([dumps(one) for one in things]))"))
+        same([loads(one) for one in back])
+        CLOSURE = "send(dumps([dumps((lambda x: lambda: x)(one)) for one in things]))"
+        same([loads(one)() for one in loads(elsewhere(parts_only, SEVERAL + CLOSURE))])
+        third = elsewhere(dumps(thing()), RETURN_IT)  # handed on by a worker that has it from elsewhere
+        same([loads(elsewhere(third, RETURN_IT))])
+
+        # What is changed later arrives too, in the class that is there.
+        GROW = '''
+        first, second = map(loads, loads(data))
+        assert type(first) is type(second) and second.twice() == 8, second
+        send(dumps(first))
+        '''
+        before = dumps(thing())
+        Individual.factor = 4
+        Individual.twice = lambda self: 2 * self.factor
+        Individual.cannot_travel = __import__("threading").Lock()
+        same([loads(elsewhere(dumps([before, dumps(thing())]), "send(dumps(loads(loads(data)[1])))"))])
+        del Individual.cannot_travel
+        same([loads(elsewhere(dumps([before, dumps(thing())]), GROW))])
+        Individual.fitness.weights = (8.0,)
+        assert loads(elsewhere(dumps(thing()), "send(dumps(loads(data).fitness.weights))")) == (8.0,)
+        assert dumps(thing()) == dumps(thing())
+
+        # A function that finds the class in the module brings it along.
+        makes = lambda: len(maker.Individual([1, 2, 3]))
+        assert loads(elsewhere(function_form(makes).blob, "send(dumps(load_function(data)()))")) == 3
+
+        # A new class of the same name is another class; the old one still comes home as itself.
+        old = dumps(thing())
+        new = maker.create("Individual", list, {"x": 1})
+        assert type(loads(elsewhere(old, RETURN_IT))) is Individual
+        assert type(loads(elsewhere(dumps(new()), RETURN_IT))) is new and maker.Individual is new
+        """,
+        maker=MAKER,
+    )
+
+
+def test_a_class_leaves_as_it_came(tmp_path):
+    """By value, even if it was put where its name says: at home the name may belong to a newer one."""
+    run_script(
+        tmp_path,
+        """
+        import creator
+        Old = creator.Thing = type("Thing", (), {"__module__": "creator"})
+        by_value("creator", "Thing")
+        THERE = '''
+        import creator
+        creator.Thing = loads(data)
+        by_value("unrelated")  # all decisions are taken again
+        send(dumps(creator.Thing))
+        '''
+        back = elsewhere(dumps(Old), THERE)
+        creator.Thing = type("Thing", (), {"__module__": "creator"})
+        assert loads(back) is Old
+        """,
+        creator="",
+    )
+
+
+def test_a_class_that_arrives_while_it_is_made_is_made_once():
+    def make(again):
+        if again:
+            inner.append(classes._arrive_remade(b"a token", make, (False,)))
+        return type("Made", (), {})
+
+    inner = []
+    assert classes._arrive_remade(b"a token", make, (True,)) is inner[0]
+
+
+def test_containers_of_a_class_are_compared_part_by_part(monkeypatch):
+    Local = type("Local", (), {"table": {"a": [1, (2, {3})]}, "other": object})
+    made = []
+    write = travel_module._class_bytes
+
+    def count(cls, whole):
+        made.append(cls)
+        return write(cls, whole)
+
+    monkeypatch.setattr(travel_module, "_class_bytes", count)
+    dumps(Local)
+    dumps([Local, Local()])
+    assert len(made) == 1
+    Local.table["a"][1][1].add(4)
+    assert loads(dumps(Local)) is Local
+    assert len(made) == 2
+    Local.table["a"].append(Local)
+    dumps(Local)
+    dumps(Local)
+    assert len(made) == 3
+    Local.table["b"] = bytearray()  # may change unseen
+    dumps(Local)
+    dumps(Local)
+    assert len(made) == 5
+
+
+def test_a_metaclass_of_the_program_itself_with_a_way_of_its_own(tmp_path):
+    run_script(
+        tmp_path,
+        MAKER
+        + textwrap.dedent(
+            """
+            A = create("A", list, {"unseen": bytearray(b"x")})
+            B = create("B", A, {"base": A, "three": lambda self: 3})
+            A.other = B  # a circle
+            CLOSURE = '''
+            x = loads(data)
+            assert type(x).other().three() == 3
+            send(dumps((x, lambda: type(x))))
+            '''
+            for cls in A, B:
+                value, kind = loads(elsewhere(dumps(cls([1])), CLOSURE))
+                assert type(value) is kind() is cls
+            """
+        ),
+    )
+
+
+def test_a_metaclass_may_also_say_that_the_name_is_enough(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import named
+        assert b"Plain" in dumps(named.Plain) and len(dumps(named.Plain)) < 50
+        assert loads(elsewhere(dumps(named.Plain()),
+            "import named; send(dumps(type(loads(data)) is named.Plain))"))
+        """,
+        named="""
+        import copyreg
+        class Meta(type): pass
+        copyreg.pickle(Meta, lambda cls: cls.__qualname__)
+        class Plain(metaclass=Meta): pass
+        """,
+    )
+
+
+def test_classes_of_deap_come_home_as_themselves(tmp_path):
+    pytest.importorskip("deap")
+    run_script(
+        tmp_path,
+        """
+        import array, scoop
+        import numpy
+        from deap import base, creator
+        def back(x): return x
+        def places(one):
+            return id(type(one)), id(type(one.fitness))
+        def make(n):
+            return creator.Individual(range(n))
+        if __name__ == "__main__":
+            creator.create("Fitness", base.Fitness, weights=(1.0,))
+            creator.create("Individual", list, fitness=creator.Fitness)
+            creator.create("Vector", numpy.ndarray, fitness=creator.Fitness)
+            creator.create("Bytes", array.array, typecode="b", fitness=creator.Fitness)
+            mine = dict(vars(creator))
+            kinds = creator.Individual, creator.Vector, creator.Bytes
+            with scoop.Executor(2) as executor:
+                for kind in kinds:
+                    calls = [executor.submit(back, kind([1, 2])) for _ in range(20)]
+                    results = [call.result(60) for call in calls]
+                    assert {type(one) for one in results} == {kind}, kind
+                    assert {type(one.fitness) for one in results} == {creator.Fitness}, kind
+                assert {type(one) for one in executor.map(make, range(20))} == {creator.Individual}
+            with scoop.Executor(1) as executor:
+                calls = [executor.submit(places, creator.Individual([1, 2])) for _ in range(20)]
+                assert len({call.result(60) for call in calls}) == 1
+            assert vars(creator) == mine
+        """,
+    )
+
+
+def test_what_only_the_origin_can_import(tmp_path):
+    """Modules made at run time, or found by a path that the program has added."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "neighbour.py").write_text("class Here:\n    pass\ndef where(x): return __file__\n")
+    run_script(
+        tmp_path,
+        f"""
+        import types
+        import scoop
+        odd = types.ModuleType("odd_module")
+        exec('''
+        class Thing:
+            x = 3
+            def get(self): return helper() + self.x
+        def helper(): return 1
+        def fail(): raise ValueError("odd")
+        ''', odd.__dict__)
+        sys.modules["odd_module"] = odd
+        package, inner = types.ModuleType("odd_package"), types.ModuleType("odd_package.inner")
+        package.__path__, package.inner = [], inner
+        exec("import threading; lock = threading.Lock()\\ndef g(x): return x + 1", inner.__dict__)
+        sys.modules.update({{"odd_package": package, "odd_package.inner": inner}})
+        if __name__ == "__main__":
+            with scoop.Executor(2) as executor:
+                assert executor.submit(odd.helper).result(60) == 1
+                assert executor.submit(lambda t: t.get(), odd.Thing()).result(60) == 4
+                assert executor.submit(odd.Thing().get).result(60) == 4
+                assert executor.submit(lambda: odd.helper()).result(60) == 1
+                assert type(executor.submit(lambda t: t, odd.Thing()).result(60)) is odd.Thing
+                assert executor.submit(inner.g, 1).result(60) == 2
+                error = executor.submit(odd.fail).exception(60)
+                assert type(error) is ValueError and "in fail" in error.__cause__.text
+                try:  # the module goes by value, and cannot
+                    executor.submit(lambda: inner.g(3)).result(60)
+                except NotPicklableError as error:
+                    assert "lock" in str(error), error
+                else:
+                    raise AssertionError
+                sys.path.insert(0, {str(hidden)!r})  # when the workers run already
+                import neighbour
+                assert type(executor.submit(lambda x: x, neighbour.Here()).result(60)) is neighbour.Here
+                assert executor.submit(neighbour.where, 1).result(60)
+        """,
+    )
+
+
+def test_a_traceback_begins_with_the_task(tmp_path):
+    out = run_script(
+        tmp_path,
+        """
+        import traceback
+        import scoop
+        from scoop import futures
+        def task(x):
+            return 1 / x
+        def outer(x):
+            return futures.submit(task, x).result()
+        class Breaks:
+            def __init__(self): self.x = 1
+            def __setstate__(self, state): raise ValueError("no")
+        def text(call):
+            return call.exception(60).__cause__.text.splitlines()
+        if __name__ == "__main__":
+            with scoop.Executor(1) as executor:
+                for call in executor.submit(task, 0), executor.submit(outer, 0):
+                    _, header, first, *_ = text(call)
+                    assert header.startswith("Traceback") and "program.py" in first, text(call)
+                chunk = executor.map(task, [0])
+                try:
+                    next(chunk)
+                except ZeroDivisionError as error:
+                    assert "program.py" in error.__cause__.text.splitlines()[2], error.__cause__.text
+                else:
+                    raise AssertionError
+                assert text(executor.submit(task))[1].startswith("TypeError: task() missing 1")
+                assert "in __setstate__" in text(executor.submit(task, Breaks()))[2]
+            try:
+                futures.submit(task, 0).result()  # run here: the interpreter's own traceback
+            except ZeroDivisionError as error:
+                assert error.__cause__ is None
+                names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+                assert names[0] == "<module>" and names[-1] == "task" and len(names) > 2
+            print("done")
+        """,
+    )
+    assert out == "done\n"
+
+
+# --- threads and memory ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def often_switched():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def together(*calls):
+    """Run the calls in threads at once; returns their results."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call):
+        barrier.wait(30)
+        return call()
+
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(60) for future in [pool.submit(run, call) for call in calls]]
+
+
+def test_threads_give_a_class_one_token(often_switched):
+    for _ in range(20):
+        local = type("Local", (), {"x": [1]})
+        local.__qualname__ = "f.<locals>.Local"
+        tokens = {pickle.loads(one)[0] for one in together(*[functools.partial(class_parts, local)] * 8)}
+        assert len(tokens) == 1
+        assert type(loads(dumps(local()))) is local
+
+
+def class_parts(cls):
+    """The token, version and bytes that are sent for a class, as a pickle."""
+    return pickle.dumps(classes.reduce_class(cls, lambda *_: b"blob")[1])
+
+
+def test_threads_that_receive_a_class_get_the_same(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import maker
+        class Plain: pass
+        Fancy = maker.create("Fancy", list, {})
+        ALL = '''
+        import threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        sys.setswitchinterval(1e-6)
+        parts = loads(data)
+        barrier = threading.Barrier(8)
+        def load(part):
+            barrier.wait(30)
+            return [type(one) for one in loads(part)]
+        with ThreadPoolExecutor(8) as pool:
+            seen = list(pool.map(load, [parts] * 8))
+        send(dumps([len(set(kinds)) for kinds in zip(*seen)]))
+        '''
+        data = dumps([Plain(), Fancy()])
+        for _ in range(5):
+            assert loads(elsewhere(dumps(data), ALL)) == [1, 1]
+        """,
+        maker=MAKER,
+    )
+
+
+def test_threads_do_not_take_a_moment_for_a_rule(often_switched, monkeypatch):
+    """To send one class by value cloudpickle has to believe for a moment that its whole module goes so."""
+    module = types.ModuleType("half_and_half")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class Odd: pass\nclass Even: pass", module.__dict__)
+    monkeypatch.setattr(rules, "_value_names", {("half_and_half", "Odd")})
+    rules.forget_decisions()
+    deadline = time.monotonic() + 1
+
+    def send():
+        while time.monotonic() < deadline:
+            dumps(lambda: module.Odd)
+            module.Odd.count = time.monotonic()
+            dumps(module.Odd)
+
+    def decide():
+        return {rules.decide(module.Even) for _ in iter(lambda: time.monotonic() < deadline, False)}
+
+    assert together(send, decide, decide)[1:] == [{True}, {True}]
+
+
+def test_rules_that_change_while_somebody_decides(monkeypatch):
+    module = types.ModuleType("changing")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class Thing: pass", module.__dict__)
+
+    def change(obj):  # asked last
+        monkeypatch.undo()
+        sys.modules["changing"] = module
+        by_value("changing", "Thing")
+        return False
+
+    monkeypatch.setattr(rules, "is_remade", change)
+    try:
+        rules.decide(module.Thing)
+        assert rules.travels_by_reference(module.Thing) is False
+    finally:
+        del sys.modules["changing"]
+
+
+def remembered():
+    """How much is remembered of functions and classes."""
+    gc.collect()
+    maps = (rules._decided, rules._arrived, travel_module._forms, classes._identities)
+    weak = (travel_module._functions, classes._classes)
+    return sum(len(one._entries) for one in maps) + sum(map(len, weak))
+
+
+def test_fresh_functions_and_classes_leave_nothing_behind(monkeypatch):
+    for bounded in travel_module._forms_by_key, classes._shipments:
+        monkeypatch.setattr(bounded, "_max_entries", 50)
+
+    def fresh(n):
+        held = [n]
+
+        class Local:
+            numbers = held
+
+        def closure(x):
+            held.append(x)
+            return len(held)
+
+        plain = eval(f"lambda x: x + {n}", {"__name__": "__main__"})
+        return [closure, lambda x: x + n, lambda x: Local.numbers, plain], Local
+
+    def use(n):
+        functions, local = fresh(n)
+        for fn in functions:
+            function_key(fn)
+            form = function_form(fn)
+            load_function(form.blob)
+        loads(dumps([functions, local(), local]))
+
+    for n in range(60):  # fills what is bounded
+        use(n)
+    before = remembered()
+    for n in range(100, 400):
+        use(n)
+    assert remembered() <= before + 20
+    assert len(travel_module._forms_by_key) <= 50
+    assert len(classes._shipments) <= 50
+
+
+def test_a_worker_stays_flat(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import scoop
+        def count(*_):
+            import gc
+            gc.collect()
+            return len(gc.get_objects())
+        def call(fn, *_):
+            return fn(1)
+        def closure(n):
+            held = [n]
+            def inner(x):
+                held.append(x)
+                return held
+            return inner
+        def use(executor, start, end):
+            calls = []
+            for n in range(start, end):
+                calls.append(executor.submit(call, eval(f"lambda x: {n}")))
+                calls.append(executor.submit(eval(f"lambda x: -{n}"), 1))
+                calls.append(executor.submit(closure(n), 1))
+                calls.append(executor.submit(call, str, type("A", (), {"n": n})))
+            for one in calls:
+                one.result(60)
+            return executor.submit(count).result(60)
+        if __name__ == "__main__":
+            with scoop.Executor(1) as executor:
+                use(executor, 0, 2100)  # functions and classes up to all bounds
+                before = use(executor, 10000, 10100)
+                after = use(executor, 20000, 20500)
+                assert after - before < 1000, (before, after)
+        """,
+    )
+
+
+def test_what_was_used_longest_ago_is_forgotten():
+    recent = Recent(max_entries=3, max_bytes=100)
+    for number in range(3):
+        recent.put(number, str(number), 10)
+    assert recent.get(0) == "0"
+    recent.put(3, "3", 10)
+    assert [recent.get(number) for number in range(4)] == ["0", None, "2", "3"]
+    recent.put(4, "large", 500)  # alone, however large
+    assert recent.get(4) == "large"
+    assert len(recent) == 1
+    recent.put(4, "small", 10)
+    recent.put(5, "x", 90)
+    assert recent.get(4) == "small"
+    assert recent.get(5) == "x"
+    recent.clear()
+    assert len(recent) == 0
+    assert recent.get(5) is None
 
 
 # --- what cannot be pickled --------------------------------------------------------------------------------
