@@ -39,7 +39,6 @@ cdef class Node:
     cdef volatile bint timer_armed
     cdef volatile bint stopping
     cdef public bint draining           # a wait for nothing in particular ends when nothing is outstanding
-    cdef uint64_t stalled_ns            # when stalled calls were last looked for
     cdef uint64_t left_ns               # when the main thread last stopped leading
     cdef unsigned long main_thread
     cdef bint hurried                   # since its last wait the main thread has sent once itself
@@ -63,4 +62,3 @@ cdef class Node:
     cdef int _look(self, call_t *target, int may) noexcept nogil
     cdef void _flush(self, uint64_t now) noexcept nogil
     cdef void _receive(self, uint64_t now) noexcept nogil
-    cdef void _look_for_stall(self, uint64_t now) noexcept nogil

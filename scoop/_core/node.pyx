@@ -14,7 +14,7 @@ from libc.string cimport memcpy
 from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
-from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT
+from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
@@ -35,8 +35,6 @@ cdef enum:
     TAKEOVER_NS = 4000000           # a process must give its surplus away within 10 ms (design, section 4)
     RECALL_AFTER_US = 1000          # a wait this long asks for its call back, if that has not started
     RECALL_AGAIN_US = 20000
-    STALL_NS = 20000000             # without a result for so long, calls that have not started are asked back
-    STALLED_ASKED_MAX = 4
     SIGNALS_EVERY_US = 1000000
     FLUSH_AFTER_NS = 300000         # results may wait this long for company
     FLUSH_BYTES = 65536
@@ -108,7 +106,7 @@ cdef class Node:
             self.posted = NULL
             pthread_mutex_unlock(&self.desk.lock)
         if self.desk.ledger.open.count and timeout_us != 0 and not self.desk.remote_only:
-            self._look_for_stall(now)
+            self.desk.ask_stalled(now)
         self.desk.tell_surplus(self.driver_leads or self.only_waits)
         self._flush(now)
         # A broker in this process may answer at once, and the answer may call for another one.
@@ -121,11 +119,6 @@ cdef class Node:
             self._flush(now)
             rounds += 1
         return -1 if rc == -1 else 0
-
-    cdef void _look_for_stall(self, uint64_t now) noexcept nogil:
-        if now - self.desk.arrived_ns > STALL_NS and now - self.stalled_ns > STALL_NS:
-            self.stalled_ns = now
-            self.desk.ask_stalled(STALLED_ASKED_MAX)
 
     cdef void _receive(self, uint64_t now) noexcept nogil:
         cdef zmq_msg_t message

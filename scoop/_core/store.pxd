@@ -34,6 +34,9 @@ cdef struct parcel_t:
     size_t size
     char data[0]
 
+cdef enum:
+    STALL_NS = 20000000 # without a result for so long, calls that have not started are asked back
+
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
 cdef enum:
     AT_ENCODED = 0      # its owner has encoded it
@@ -70,6 +73,7 @@ cdef class Store:
     cdef bint returned              # a call came back unstarted; a greenlet may wait for it
     cdef bint came_back             # the same, for whoever waits in Python
     cdef uint64_t arrived_ns        # when a result was last received
+    cdef uint64_t stalled_ns        # when stalled calls were last looked for
     cdef size_t asked_from          # where the next look for stalled calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
     cdef ring_t grave               # references to drop under the GIL
@@ -87,7 +91,7 @@ cdef class Store:
     cdef void export_wanted(self) noexcept nogil
     cdef void tell_surplus(self, bint stuck) noexcept nogil
     cdef void ask_work(self, bint idle) noexcept nogil
-    cdef void ask_stalled(self, int most) noexcept nogil
+    cdef void ask_stalled(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil
     cdef bint wait_changed(self, uint64_t deadline_ns) noexcept nogil

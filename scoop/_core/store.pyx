@@ -30,6 +30,7 @@ cdef extern from "pthread.h" nogil:
     int pthread_cond_destroy(pthread_cond_t *)
 
 cdef enum:
+    STALLED_ASKED_MAX = 4
     UNKNOWN_EST_US = 10000      # what a function that never ran counts as (design, section 4)
 
 
@@ -162,11 +163,15 @@ cdef class Store:
         if numbers[0]:
             put_record(&self.out, K_REQUEST, 2, numbers)
 
-    cdef void ask_stalled(self, int most) noexcept nogil:
+    cdef void ask_stalled(self, uint64_t now) noexcept nogil:
         # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so
         # some of those that somebody waits for are asked back; they run here then, or at somebody idle.
         cdef call_t *call
-        cdef size_t tried, at
+        cdef size_t tried = 0, at
+        cdef int most = STALLED_ASKED_MAX
+        if now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS:
+            return
+        self.stalled_ns = now
         pthread_mutex_lock(&self.lock)
         for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             at = (self.asked_from + tried) & self.ledger.open.mask
