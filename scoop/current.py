@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from typing import TYPE_CHECKING, Any
 
+from scoop.config import Config
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from scoop._core.session import Session
     from scoop.launch.pool import Pool
 
@@ -20,33 +23,58 @@ pool: Pool | None = None
 is_origin = True
 size = 1
 worker_name = "origin"
+log_level = 30
+"""In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
-_settings: dict[str, Any] = {"workers": None, "seed": None, "copy": True}
+_given: dict[str, Any] = {}  # by the command line and `configure`, above the environment
 _lock = threading.RLock()
 
 
-def configure(*, workers: int | None = None, seed: int | bytes | None = None, copy: bool | None = None) -> None:
+def settings() -> Config:
+    """The options of this process: defaults, environment, command line, `configure`, later ones first.
+
+    Raises:
+        ConfigError: an environment variable has a value that its option cannot have (a ValueError).
+    """
+    return Config.load().with_values(**_given)
+
+
+def preset(values: Mapping[str, object]) -> None:
+    """Take what the command line says; raises ConfigError for what cannot be."""
+    settings().with_values(**values)
+    _given.update(values)
+
+
+def configure(
+    *,
+    workers: int | None = None,
+    seed: int | None = None,
+    copy: bool | None = None,
+    origin_idle: bool | None = None,
+    threads: int | None = None,
+) -> None:
     """Set how the workers of this program are started; before the first call of `scoop.futures`.
 
     Args:
         workers: how many processes compute, the origin included; None takes the cores this process may use.
         seed: what all generators of `scoop.rng` derive from; None takes a random one.
-        copy: whether a call that runs in this process sees copies of mutable arguments, as calls elsewhere do.
+        copy: whether a call that runs in this process sees copies of mutable arguments, as others do.
+        origin_idle: whether this process runs no task itself.
+        threads: threads that numerical libraries may start in each process.
 
     Raises:
         RuntimeError: the workers have been started.
-        ValueError: `workers` is not positive.
+        ConfigError: a value is out of bounds; it is a ValueError.
 
     Example:
         >>> scoop.configure(workers=4)
     """
     if session is not None:
-        raise RuntimeError("scoop.configure() comes too late: the workers have been started by an earlier call")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers counts the origin too and is at least 1, not {workers}")
-    for name, value in (("workers", workers), ("seed", seed), ("copy", copy)):
-        if value is not None:
-            _settings[name] = value
+        raise RuntimeError(
+            "scoop.configure() comes too late: the workers have been started by an earlier call"
+        )
+    values = {"workers": workers, "seed": seed, "copy": copy, "origin_idle": origin_idle, "threads": threads}
+    preset({name: value for name, value in values.items() if value is not None})
 
 
 def get() -> Session:
@@ -59,27 +87,31 @@ def _start() -> Session:
     with _lock:
         if session is not None:
             return session
-        from scoop.launch import cores
         from scoop.launch.pool import Pool
 
-        count = _settings["workers"] or int(os.environ.get("SCOOP_WORKERS") or 0) or cores.available_cores()
-        seed = _settings["seed"]
-        if isinstance(seed, int):
-            seed = seed.to_bytes(32, "little", signed=True)[:16]
-        pool = Pool(count - 1, seed=seed, copy=_settings["copy"])
+        config = settings()
+        count = config.workers or _default_workers()
+        if config.origin_idle and count < 2:
+            raise ValueError("with origin_idle somebody else must compute: it takes 2 workers at least")
+        pool = Pool(count - 1, remote_only=config.origin_idle, total=count, config=config)
         size = count
         session = pool.session
-        threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
         return session
 
 
-def _at_exit() -> None:
-    """While the interpreter is whole: submitted calls finish, as in the standard library."""
-    shutdown(cancel=sys.exc_info()[0] is not None)
+def _default_workers() -> int:
+    from scoop.launch import cores
+
+    return cores.available_cores()
 
 
 def shutdown(*, wait: bool = True, cancel: bool = False) -> None:
-    """End the workers of this program, if there are any. A later call starts new ones."""
+    """End the workers of this program, if there are any. A later call starts new ones.
+
+    Args:
+        wait: return when all is over; otherwise a thread sees to it.
+        cancel: cancel calls that have not started; otherwise they finish first.
+    """
     global session, pool
     with _lock:
         ending, pool, session = pool, None, None
@@ -89,8 +121,9 @@ def shutdown(*, wait: bool = True, cancel: bool = False) -> None:
 
 def enter_worker(own: Session, spec: dict[str, Any], index: int) -> None:
     """Make this process worker `index`; called once by its boot code."""
-    global session, is_origin, size, worker_name
+    global session, is_origin, size, worker_name, log_level
     session, is_origin, size, worker_name = own, False, spec["size"], f"worker-{index}"
+    log_level = spec.get("level", log_level)
 
 
 def initialize(data: bytes) -> None:

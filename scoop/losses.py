@@ -40,3 +40,11 @@ def explain_loss(data: bytes, task: str) -> BaseException:
         attempts=report["attempts"],
         reason="out of memory" if report["oom"] else "",
     )
+
+
+def blamed(running: list[list[Any]], dead: int) -> tuple[int, int]:
+    """The owner and number of the task to blame for a death: the innermost that another process owns; (0, 0): none."""
+    for owner, task, *_ in reversed(running):
+        if owner != dead:
+            return owner, task
+    return 0, 0

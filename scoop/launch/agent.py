@@ -20,7 +20,7 @@ import time
 from scoop.launch import process
 from scoop.launch.cores import OomCounter
 from scoop.launch.link import AGENT_SOCKET, JOB_VARIABLE, Backlog, Decoder
-from scoop.launch.rundir import remove_run_dir
+from scoop.launch.rundir import remove_run_dir, sweep_stale
 from scoop.launch.watched import QUICK_LIMIT, Restarts, Worker, prepare
 
 TYPE_CHECKING = False
@@ -234,20 +234,20 @@ class Agent:
             self._watch(descriptor, self._reader(worker, descriptor))
         self.send({"op": "started", "worker": index, "pid": pid})
 
-    def _child(self, worker: Worker, outputs: tuple[int, int]) -> NoReturn:
+    def _child(self, worker: Worker, outputs: tuple[int, int, int]) -> NoReturn:
         """The rest of a worker's life, in the forked process."""
         assert self._start is not None
         try:
             process.default_signals(_SIGNALS)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             marker = f"{self._job}.{worker.index}"
-            process.become_worker(worker.index, self._pid, outputs, marker, self._set_death_signal)
+            process.become_worker(worker.index, self._pid, outputs[:2], marker, self._set_death_signal)
             for descriptor in (*self._readers, *worker.pipes, self._wake_end):
                 os.close(descriptor)
             self._epoll.close()
             for other in self._workers.values():
                 other.page.close()
-            spec = {**self._start["spec"], "_page": worker.page}
+            spec = {**self._start["spec"], "_page": worker.page, "_log": outputs[2]}
             process.run_entry(self._start["entry"], spec, worker.index)
         finally:
             os._exit(1)
@@ -365,6 +365,7 @@ class Agent:
         spec = self._start["spec"] if self._start else {}
         for path in spec.get("run_dirs", ()):
             remove_run_dir(path)
+            sweep_stale(os.path.dirname(path))  # a task may have had workers of its own
 
     def _kill_all(self) -> list[int]:
         """Kill all workers and all orphans. Returns those that do not die (held by a dead disk, say)."""
@@ -384,8 +385,7 @@ class Agent:
 
 def main(origin: int) -> NoReturn:
     """Run as the agent of the process `origin`."""
-    process.close_above(AGENT_SOCKET)
-    process.set_name("scoop-agent")
+    process.become_agent(AGENT_SOCKET)
     agent = Agent(AGENT_SOCKET, origin)
     status = 1
     try:

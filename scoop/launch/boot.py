@@ -1,18 +1,17 @@
 """The composition root: the only place that knows every part.
 
-`Pool` puts together what the origin runs on one host: run directory, broker, node, session, the agent with its
-workers. `worker_main` is what the agent calls in each worker it has forked.
+`worker_main` is what the agent calls in each worker it has forked; `scoop.launch.pool` puts together the
+origin's side of one host.
 """
 
 from __future__ import annotations
 
 import contextvars
-import os
+import faulthandler
 import sys
 import threading
 from typing import Any
 
-from scoop._core.broker import Broker
 from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
@@ -37,8 +36,13 @@ def start_driver(node: Node, name: str) -> threading.Thread:
 def worker_main(spec: dict[str, Any], index: int) -> int:
     """Be worker `index`: connect to the broker, run tasks until it says STOP. Returns the exit status."""
     from scoop import current
-    from scoop.executor import Future
+    from scoop.future import Future
 
+    faulthandler.enable()
+    if spec.get("levels") is not None:
+        from scoop.launch import logs
+
+        logs.install(spec["levels"], spec["_log"])
     incarnation = incarnation_of(spec["base"], index)
     context = Context()
     socket = Socket(context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
@@ -54,6 +58,9 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.hello(1, f"worker-{index}")
     session.serve()
     session.closed = True
+    exits = sys.modules.get("scoop.launch.exits")
+    if exits is not None:
+        exits.end()
     node.stop()
     driver.join(1.0)
     node.flush()

@@ -47,7 +47,9 @@ def available_cores(
     return max(1, cores)
 
 
-def thread_caps(workers: int, cores: int, environ: Mapping[str, str]) -> dict[str, str]:
+def thread_caps(
+    workers: int, cores: int, environ: Mapping[str, str], *, threads: int | None = None
+) -> dict[str, str]:
     """Variables that keep the numeric libraries of several workers from starting threads for every core each.
 
     A variable that the user has set is left alone. So are the variables of libraries that would follow the
@@ -57,6 +59,7 @@ def thread_caps(workers: int, cores: int, environ: Mapping[str, str]) -> dict[st
         workers: processes that share the cores.
         cores: as from `available_cores`.
         environ: environment of the user's program.
+        threads: what the user wants each process to have, whatever the variables say; None for a fair share.
 
     Returns:
         Variables to add; empty if the user has set them all.
@@ -65,6 +68,8 @@ def thread_caps(workers: int, cores: int, environ: Mapping[str, str]) -> dict[st
         >>> thread_caps(2, 8, {"OMP_NUM_THREADS": "1"})
         {'VECLIB_MAXIMUM_THREADS': '4', 'NUMBA_NUM_THREADS': '4'}
     """
+    if threads is not None:
+        return dict.fromkeys(_OWN_VARIABLE_ONLY + _FOLLOW_OMP, str(threads))
     names: tuple[str, ...] = _OWN_VARIABLE_ONLY
     if not environ.get("OMP_NUM_THREADS"):
         names += _FOLLOW_OMP

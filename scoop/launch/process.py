@@ -60,6 +60,21 @@ def close_above(highest: int) -> None:
                 pass
 
 
+def become_agent(highest: int) -> None:
+    """Prepare this process for many workers; only descriptors up to `highest` stay open."""
+    global _soft_limit
+    import resource
+
+    close_above(highest)
+    set_name("scoop-agent")
+    # Three pipes per worker; what programs expect is given back to the workers.
+    _soft_limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+_soft_limit: int | None = None
+
+
 def worker_name(index: int) -> str:
     """Command name of a worker."""
     return f"scoop-w{index}"
@@ -149,6 +164,10 @@ def become_worker(
 
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if _soft_limit is not None:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (_soft_limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
     for file in (sys.stdout, sys.stderr):
         # The agent's own output is no terminal: without this, lines would wait for a full buffer.
         if file is not None and hasattr(file, "reconfigure"):

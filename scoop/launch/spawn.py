@@ -84,25 +84,49 @@ class AgentHandle:
         Raises:
             OSError: the process cannot be started.
         """
-        job = job or os.urandom(8).hex()
-        link, pid = _spawn_agent(job, executable or sys.executable)
-        handle = cls(pid, link, job)
-        start = {
-            "op": "start",
-            "count": count,
-            "entry": entry,
-            "preload": list(preload),
-            "spec": dict(spec or {}),
-            "env": dict(env or {}),
-            "sys_path": list(sys.path if sys_path is None else sys_path),
-            "cwd": os.getcwd() if cwd is None else cwd,
-        }
+        handle = cls.spawn(job=job, executable=executable)
         try:
-            handle.send(start)
+            handle.begin(count, entry, preload=preload, spec=spec, env=env, sys_path=sys_path, cwd=cwd)
         except BaseException:
             handle.close(0.0)
             raise
         return handle
+
+    @classmethod
+    def spawn(cls, *, job: str | None = None, executable: str | None = None) -> AgentHandle:
+        """Start an agent that waits for `begin`: it boots while the caller prepares the rest.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        job = job or os.urandom(8).hex()
+        link, pid = _spawn_agent(job, executable or sys.executable)
+        return cls(pid, link, job)
+
+    def begin(
+        self,
+        count: int,
+        entry: str,
+        *,
+        preload: Iterable[str] = (),
+        spec: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        sys_path: Iterable[str] | None = None,
+        cwd: str | None = None,
+    ) -> None:
+        """Ask a spawned agent for its first workers; see `start`. Once only."""
+        self.send(
+            {
+                "op": "start",
+                "count": count,
+                "entry": entry,
+                "preload": list(preload),
+                "spec": dict(spec or {}),
+                "env": dict(env or {}),
+                "sys_path": list(sys.path if sys_path is None else sys_path),
+                "cwd": os.getcwd() if cwd is None else cwd,
+            }
+        )
 
     def fileno(self) -> int:
         """Descriptor to poll for reading before `receive`; -1 after `close`."""
@@ -160,7 +184,7 @@ class AgentHandle:
         """
         rest: list[Message] = []
         deadline = time.monotonic() + grace_s + _KILL_AFTER_S
-        self._ask_to_stop(grace_s)
+        self.stop(grace_s)
         while not self._end and (left := deadline - time.monotonic()) > 0:
             if not self._read_lock.acquire(timeout=min(left, 0.05)):
                 continue
@@ -179,8 +203,8 @@ class AgentHandle:
             self.forget()
         return rest
 
-    def _ask_to_stop(self, grace_s: float) -> None:
-        """Send the wish to stop unless that would block: an agent that does not read is killed anyway."""
+    def stop(self, grace_s: float) -> None:
+        """Ask the agent to stop within some seconds, unless that would block. Does not wait; see `close`."""
         if not self._send_lock.acquire(timeout=1.0):
             return
         try:

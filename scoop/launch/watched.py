@@ -16,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+LOG = 3
+"""The stream, beside 1 and 2 for standard output and standard error, that carries log records."""
+
 PAGE_SIZE = 8192
 PAGE_HEAD = struct.Struct("=QQ")  # running levels, progress counter
 PAGE_ENTRY = struct.Struct("=QQII16sQ")  # owner, task, function, attempt, lineage, map item
@@ -53,7 +56,7 @@ class Worker:
         self.index = index
         self.page = page
         self.pid = 0
-        self.pipes = pipes  # read ends, each with the stream it carries: 1 or 2
+        self.pipes = pipes  # read ends, each with the stream it carries: 1, 2 or LOG
         self.planned = False
         self.started = time.monotonic()
         self.tail = b""
@@ -91,7 +94,7 @@ class Worker:
         }
 
 
-def prepare(index: int, workers: int) -> tuple[Worker, tuple[int, int]]:
+def prepare(index: int, workers: int) -> tuple[Worker, tuple[int, int, int]]:
     """The record of a worker that is about to be forked, and the write ends of its pipes.
 
     Args:
@@ -101,10 +104,10 @@ def prepare(index: int, workers: int) -> tuple[Worker, tuple[int, int]]:
     Raises:
         OSError: out of descriptors or memory; nothing is left open.
     """
-    size = PIPE_SIZE if 2 * PIPE_SIZE * (workers + 1) <= PIPE_BUDGET else 0
+    size = PIPE_SIZE if 3 * PIPE_SIZE * (workers + 1) <= PIPE_BUDGET else 0
     ends: list[int] = []
     try:
-        for _ in range(2):
+        for _ in range(3):
             read_end, write_end = os.pipe()
             ends += (read_end, write_end)
             os.set_blocking(read_end, False)
@@ -114,7 +117,7 @@ def prepare(index: int, workers: int) -> tuple[Worker, tuple[int, int]]:
         for descriptor in ends:
             os.close(descriptor)
         raise
-    return Worker(index, page, {ends[0]: 1, ends[2]: 2}), (ends[1], ends[3])
+    return Worker(index, page, {ends[0]: 1, ends[2]: 2, ends[4]: LOG}), (ends[1], ends[3], ends[5])
 
 
 def _enlarge(pipe: int, size: int) -> None:

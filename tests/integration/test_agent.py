@@ -193,7 +193,7 @@ say(json.dumps({
     assert seen["sigterm"]
     assert seen["preloaded"]
     assert seen["mask"] == 0
-    assert seen["fds"] == 4, "standard streams and the directory being read"
+    assert seen["fds"] == 5, "standard streams, the log and the directory being read"
     assert seen["pages"] == 1, "not those of the others"
 
 

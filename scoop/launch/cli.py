@@ -1,0 +1,192 @@
+"""``scoop-run`` and ``python -m scoop``: options, then the program, in this process.
+
+The program runs as ``__main__`` with its own arguments, as ``python program.py`` would run it; workers start
+at its first call. Exit status, ``sys.exit`` and tracebacks are its own: no frame of ours is in them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from scoop.config import COUNT, FLAG, OPTIONS, ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from scoop.config import Option
+
+LATER = (
+    "--hosts",
+    "--host",
+    "--hostfile",
+    "--tunnel",
+    "--profile",
+    "--path",
+    "--nice",
+    "--broker-hostname",
+    "--external-hostname",
+    "--python-executable",
+    "--python-interpreter",
+    "--pythonpath",
+    "--prolog",
+    "--ssh-executable",
+    "--rsh",
+    "--check",
+    "--backend",
+    "-b",
+    "-N",
+)
+"""Options of versions to come. They are refused by name: an option that does nothing would be a lie."""
+
+
+class CommandError(Exception):
+    """The command line makes no sense; the text says why."""
+
+
+class Command:
+    """A command line, understood.
+
+    Attributes:
+        values: of the options that were given.
+        module: the name behind -m, or None.
+        program: path of the program; empty with a module.
+        arguments: everything behind it.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+        self.module: str | None = None
+        self.program = ""
+        self.arguments: list[str] = []
+        self.wants: str = ""
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Understand the arguments behind the command's name. What follows the program is the program's own.
+
+    Raises:
+        CommandError: an option is unknown, not in this version, lacks its value, or there is no program.
+        ConfigError: an option's value is out of bounds.
+    """
+    command = Command()
+    by_flag = {flag: option for option in OPTIONS for flag in option.flags}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-h", "--help", "--version"):
+            command.wants = word.lstrip("-")[0]
+            return command
+        if word == "--":
+            break
+        if word == "-m" or (word.startswith("-m") and not word.startswith("--")):
+            command.module = _value(word, word[2:], rest)
+            command.arguments = rest
+            return command
+        if not word.startswith("-") or word == "-":
+            rest.insert(0, word)
+            break
+        _option(word, by_flag, command, rest)
+    if not rest:
+        raise CommandError("there is no program to run")
+    if rest[0] == "-":
+        raise CommandError("a program cannot be read from standard input; give it a file")
+    command.program, command.arguments = rest[0], rest[1:]
+    return command
+
+
+def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[str]) -> None:
+    name, equals, given = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
+    if name in LATER:
+        raise CommandError(f"{name} is not in this version yet: it runs programs on one host")
+    option = by_flag.get(name)
+    if option is None:
+        raise CommandError(f"unknown option {name}")
+    if option.kind in (FLAG, COUNT):
+        if equals:
+            raise CommandError(f"{name} takes no value")
+        if option.kind == COUNT:
+            command.values[option.name] = int(str(command.values.get(option.name, 0))) + 1
+        else:
+            command.values[option.name] = option.value
+        if given:  # -vq, -vv
+            _option("-" + given, by_flag, command, rest)
+        return
+    text = given if equals else _value(name, given, rest)
+    command.values[option.name] = option.parse(text, name)
+
+
+def _value(name: str, given: str, rest: list[str]) -> str:
+    if given:
+        return given
+    if not rest:
+        raise CommandError(f"{name[:2] if not name.startswith('--') else name} needs a value")
+    return rest.pop(0)
+
+
+def usage() -> str:
+    """The text of --help, from the table of options."""
+    import textwrap
+
+    lines = [
+        "usage: scoop-run [options] program.py [arguments]",
+        "       scoop-run [options] -m module [arguments]",
+        "       python -m scoop ...  (the same)",
+        "",
+        "Runs a program that uses scoop.futures with workers on the cores of this host.",
+        "",
+        "options:",
+    ]
+    for option in OPTIONS:
+        if option.flags:
+            metavar = "" if option.kind in (FLAG, COUNT) else " N"
+            lines.append("  " + ", ".join(flag + metavar for flag in option.flags))
+            lines += textwrap.wrap(f"{option.help} [{option.environ}]", 78, initial_indent=" " * 6,
+                                   subsequent_indent=" " * 6, break_on_hyphens=False)  # fmt: skip
+    lines += ["  -m module", "      run a module, as python -m does", "  --version", "  -h, --help", ""]
+    lines += ["Each option can also be set by the environment variable in brackets. More of these:"]
+    for option in OPTIONS:
+        if not option.flags:
+            text = f"{option.environ}: {option.help} (default {option.default})"
+            lines += textwrap.wrap(text, 78, initial_indent="  ", subsequent_indent=" " * 6)
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a program as the command line says.
+
+    Args:
+        argv: the arguments; those of this process if None.
+
+    Returns:
+        The exit status for the process: 0, or 2 for a command line that makes no sense. What the program
+        itself raises (SystemExit included) goes through.
+    """
+    try:
+        command = parse(sys.argv[1:] if argv is None else argv)
+        if command.wants == "h":
+            sys.stdout.write(usage())
+            return 0
+        if command.wants == "v":
+            from scoop import __version__
+
+            print("scoop", __version__)
+            return 0
+        from scoop import current
+
+        current.preset(command.values)
+    except (CommandError, ConfigError) as error:
+        print(f"scoop-run: {error}\nTry: scoop-run --help", file=sys.stderr)
+        return 2
+    from scoop.launch import program
+
+    return program.run(command.program, command.module, command.arguments)
+
+
+def _exit() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _exit()

@@ -1,0 +1,140 @@
+"""Feeds frames to a Broker without a socket and to a Desk without a broker; opens the door to libzmq.
+
+For tests only.
+"""
+
+from libc.stdint cimport uint64_t
+
+from scoop._core.broker cimport Broker
+from scoop._core.desk cimport Desk
+from scoop._core.libzmq cimport zmq_msg_t
+from scoop._core.net cimport (
+    Socket, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for, timer_arm, timer_new,
+    timer_wait, wake_clear, wake_new, wake_set)
+from scoop._core.wire cimport buf_free, buf_t, put_raw
+
+
+cdef class BrokerHarness:
+    """A Broker whose nodes exist only here; what it says to one of them can be read."""
+
+    cdef readonly Broker broker
+
+    def __cinit__(self):
+        self.broker = Broker()
+        self.broker.keep_frames = True
+
+    def hello(self, incarnation, source=False): return self.broker.balance.on_hello(incarnation, source, True)
+    def validate(self): self.broker.balance.validate()
+
+    def feed(self, int slot, bytes frame):
+        """A frame of a node: 0, or -1 where it was malformed."""
+        cdef const char *data = frame
+        cdef size_t size = len(frame)
+        cdef int got
+        with nogil:
+            got = self.broker.feed(slot, data, size)
+        return got
+
+    def stranger(self, peer, bytes frame):
+        """A frame of a peer that has not said hello."""
+        self.broker._hello(peer, frame, len(frame))
+
+    def settle(self):
+        """Match and carry out, as after each batch."""
+        with nogil:
+            self.broker.settle()
+
+    def heard(self, int slot):
+        """What the broker has for this node since the last time."""
+        cdef buf_t into
+        into.data = NULL
+        into.size = 0
+        into.cap = 0
+        try:
+            return into.data[:into.size] if self.broker.take_for(slot, &into) else b""
+        finally:
+            buf_free(&into)
+
+
+cdef class DeskHarness:
+    """A Desk that hears what a broker might say."""
+
+    cdef readonly Desk desk
+
+    def __cinit__(self, incarnation): self.desk = Desk(incarnation)
+
+    def handle(self, bytes frame):
+        """A frame of the broker: 0, or -1 where it was malformed."""
+        cdef const char *data = frame
+        cdef size_t size = len(frame)
+        cdef int got
+        with nogil:
+            got = self.desk.handle(data, size, 1)
+        return got
+
+    def said(self):
+        """What it has put down for the broker since the last time."""
+        text = self.desk.out.data[:self.desk.out.size] if self.desk.out.size else b""
+        self.desk.out.size = 0
+        return text
+
+
+# -------------------------------------------------------------------------------------------- the door
+
+cdef object _sent(Socket socket, peer, bytes data):
+    cdef buf_t b
+    cdef bytes name
+    b.data = NULL
+    b.size = 0
+    b.cap = 0
+    put_raw(&b, data, len(data))
+    try:
+        if peer is None:
+            return socket.send(&b)
+        name = (<object>peer).to_bytes(8, "little")
+        return socket.send_to(name, 8, &b)
+    finally:
+        buf_free(&b)
+
+
+def send(Socket socket, bytes data):
+    """Send by a dealer; the return code."""
+    return _sent(socket, None, data)
+
+
+def send_to(Socket socket, peer, bytes data):
+    """Send by a router; the return code."""
+    return _sent(socket, peer, data)
+
+
+def receive(Socket socket):
+    """(peer, bytes) of the next message, or the return code if there is none."""
+    cdef zmq_msg_t message
+    cdef uint64_t peer = 0
+    cdef int got
+    message_init(&message)
+    try:
+        got = socket.receive(&message, &peer)
+        return (peer, message_data(&message)[:message_size(&message)]) if got == 1 else got
+    finally:
+        message_close(&message)
+
+
+def poll(Socket socket, int wake_fd, timeout_us):
+    """The bits of poll_for; blocks without the GIL."""
+    cdef void *handle = NULL if socket is None else socket.handle
+    cdef long long limit = timeout_us
+    cdef int got
+    with nogil:
+        got = poll_for(handle, wake_fd, limit)
+    return got
+
+
+def new_wake(): return wake_new()
+def set_wake(int fd): wake_set(fd)
+def clear_wake(int fd): wake_clear(fd)
+def new_timer(): return timer_new()
+def arm_timer(int fd, after_ns): timer_arm(fd, after_ns)
+def wait_timer(int fd): return timer_wait(fd)
+def close_fd(int fd): fd_close(fd)
+def now(): return now_ns()
