@@ -20,8 +20,9 @@ DIRECTIVES = {
 }
 
 MODULES = (
-    "proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "net", "broker", "store", "desk",
-    "node", "future", "runner", "hub", "notices", "ending", "session",
+    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance"),
+    *("net", "broker", "store", "desk", "node"),
+    *("future", "runner", "hub", "notices", "ending", "session"),
 )
 
 
@@ -42,5 +43,5 @@ setup(
         [extension(name) for name in MODULES if os.path.exists(f"scoop/_core/{name}.pyx")],
         compiler_directives=DIRECTIVES,
         build_dir="build/cython",
-    )
+    ),
 )

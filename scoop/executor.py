@@ -42,8 +42,8 @@ class Executor(_cf.Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        from scoop.launch.pool import Pool
         from scoop.launch.cores import available_cores
+        from scoop.launch.pool import Pool
 
         if max_workers is None:
             max_workers = available_cores()

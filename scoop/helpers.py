@@ -1,9 +1,9 @@
 """Threads that run calls for whoever waits in a way that cannot run them.
 
-A wait with a time limit, `concurrent.futures.wait`, a callback or polling `done()` must make progress although the
-waiting thread runs nothing. One thread is enough for that, unless the call that it runs waits in the same way for
-another one. So a foreman looks: while calls are pending and no helper has used the processor for a moment, all of
-them must be waiting, and one more is started.
+A wait with a time limit, a callback or polling `done()` must make progress although the waiting thread runs
+nothing. One thread is enough for that, unless the call that it runs waits in the same way for another one.
+So a foreman looks: while calls are pending and no helper has used the processor for a moment, all of them
+must be waiting, and one more is started.
 """
 
 from __future__ import annotations

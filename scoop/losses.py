@@ -43,7 +43,10 @@ def explain_loss(data: bytes, task: str) -> BaseException:
 
 
 def blamed(running: list[list[Any]], dead: int) -> tuple[int, int]:
-    """The owner and number of the task to blame for a death: the innermost that another process owns; (0, 0): none."""
+    """The owner and number of the task to blame for a death: the innermost that another process owns.
+
+    (0, 0) if there is none.
+    """
     for owner, task, *_ in reversed(running):
         if owner != dead:
             return owner, task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics as _statistics
 import time
 from typing import Any
@@ -19,15 +20,18 @@ STAGES = (
     "arrive",
     "open",
 )
-"""The stages in order. In the owner: encode (from the call of `submit`), broker, send. Between the processes: receive. In
-the worker: wake (its main thread begins), decode, call, encode_result, return (the result is with libzmq). Between the
-processes: arrive. In the owner: open (the waiting thread has the value)."""
+"""The stages in order.
+
+In the owner: encode (from the call of `submit`), broker, send. Between the processes: receive. In the
+worker: wake (its main thread begins), decode, call, encode_result, return (the result is with libzmq).
+Between the processes: arrive. In the owner: open (the waiting thread has the value).
+"""
 
 _ENCODED, _ROUTED, _SENT, _RECEIVED, _OPENED, _CALLED, _RETURNED, _POSTED, _ANSWERED, _ARRIVED = range(10)
 
 
 def _trace_here(on: bool) -> list[int]:
-    """Runs in a worker: switches tracing and returns its moments up to the call, and those after it of the call before."""
+    """Runs in a worker: switches tracing; returns its moments so far, then those of the call before."""
     from scoop import current
 
     desk = current.get().desk_of()
@@ -74,7 +78,7 @@ def _row(began: int, ours: list[int], before: list[int], after: list[int], ended
     moments = [began, ours[_ENCODED], ours[_ROUTED], ours[_SENT]]
     moments += [before[_RECEIVED], before[_OPENED], before[_CALLED]]
     moments += [after[_RETURNED], after[_POSTED], after[_ANSWERED], ours[_ARRIVED], ended]
-    return [max(0, later - earlier) for earlier, later in zip(moments, moments[1:], strict=False)]
+    return [max(0, later - earlier) for earlier, later in itertools.pairwise(moments)]
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -41,8 +41,8 @@ def _bounded(data: bytes, name: str) -> bytes:
             name,
             "bytes",
             f"{len(data)} of them",
-            reason=f"more than the limit of {PAYLOAD_BYTES_MAX} bytes for one result; return it in parts, or write "
-            "it to a file and return its name",
+            reason=f"more than the limit of {PAYLOAD_BYTES_MAX} bytes for one result; return it in parts, or "
+            "write it to a file and return its name",
         )
     return data
 

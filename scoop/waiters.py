@@ -1,8 +1,8 @@
 """Makes `concurrent.futures.wait` and `as_completed` wait the way `Future.result` does.
 
-They put a waiter with an event into each future's list and sleep on the event. A thread that sleeps there runs
-nothing, and a task that does so on top of suspended tasks could wait for one of them for ever. So the list, which is
-ours, gives the waiter an event whose `wait` lets the thread work.
+They put a waiter with an event into each future's list and sleep on the event. A thread that sleeps there
+runs nothing, and a task that does so on top of suspended tasks could wait for one of them for ever. So the
+list, which is ours, gives the waiter an event whose `wait` lets the thread work.
 """
 
 from __future__ import annotations

@@ -84,7 +84,6 @@ cdef class Job(World):
             if len(p.desk.ledger) or p.desk.queue.own_count or p.desk.queue.foreign_count or p.desk.out.size or (
                     p.inbox != NULL or p.suspended or p.desk.queue.parked.count):
                 self.fail(f"process {p.index} still holds something; {self.where()}", -1)
-            p.desk.queue.newest_own()       # drops stale entries
             self.collect(p)
             self.sweep(p)
             if p.desk.malformed:
