@@ -39,10 +39,18 @@ ON_REQUEST = ("scoop-run",)
 _reasons: dict[str, str | None] = {}
 
 
+def scoop_folder() -> str:
+    """The folder of the first ``scoop`` on the path that is compiled; that of a checkout may not be."""
+    for folder in sys.path:
+        if any(Path(folder, "scoop", "_core").glob("wire.*.so")):
+            return str(Path(folder).resolve())
+    return str(ROOT)
+
+
 def environment(peer: str) -> dict[str, str]:
-    """The environment of a case: this checkout first, except where another ``scoop`` is asked for."""
+    """The environment of a case: a compiled scoop first, except where another ``scoop`` is asked for."""
     env = dict(os.environ)
-    paths = [str(ROOT)]
+    paths = [scoop_folder(), str(ROOT)]
     if peer == "scoop07" and env.get(SCOOP07_PATH):
         paths.insert(0, str(Path(env[SCOOP07_PATH]).resolve()))
     inherited = env.get("PYTHONPATH")

@@ -19,6 +19,7 @@ cdef struct btask_t:
     uint8_t cancelled
     int32_t owner_slot
     int32_t node            # -1: in the queue
+    int32_t giver           # the node that sent it here
     void *slot              # the driver's record while queued, then NULL
     btask_t *next
 

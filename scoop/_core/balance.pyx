@@ -147,6 +147,7 @@ cdef class Balance:
         task.est_us = <uint32_t>est_us
         task.flags = <uint8_t>flags
         task.owner_slot = owner_slot
+        task.giver = node
         task.slot = slot
         # A task that crashed a worker waits for an empty one: at the front it gets the first.
         self._enqueue(task, (flags & T_RETRIED) != 0)
@@ -232,7 +233,8 @@ cdef class Balance:
                 continue
             if task.flags & T_RETRIED and (node.source or slot == task.owner_slot):
                 continue
-            if task.flags & T_RETRIED and node.given:
+            # A task goes back to its owner or to whoever gave it away only if that has nothing at all to do.
+            if slot == task.owner_slot or slot == task.giver or (task.flags & T_RETRIED and node.given):
                 if node.idle:
                     second = slot
                 continue

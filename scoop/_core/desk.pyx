@@ -16,7 +16,7 @@ from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN,
     F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_LOST, K_NEED,
-    K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_CANCELLED, O_LOST, O_MISSING, V_NOT_STARTED, V_STARTED, next_record,
+    K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_CANCELLED, O_LOST, O_MISSING, V_NOT_STARTED, V_STARTED, V_UNKNOWN, next_record,
     put_blob, put_record, reader_t)
 
 
@@ -159,7 +159,10 @@ cdef class Desk(Store):
         numbers[0] = r.num[F_OWNER]
         numbers[1] = r.num[F_ID]
         numbers[2] = r.num[F_ATTEMPT]
-        numbers[3] = V_NOT_STARTED if call != NULL else V_STARTED
+        if call != NULL:
+            numbers[3] = V_NOT_STARTED
+        else:
+            numbers[3] = V_STARTED if self.has_begun(r.num[F_OWNER], r.num[F_ID]) else V_UNKNOWN
         numbers[4] = r.num[4]
         if call != NULL:
             free(call.data)

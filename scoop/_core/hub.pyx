@@ -360,6 +360,8 @@ cdef class Hub(Runner):
             call = self.desk.queue.next_foreign()
         if call != NULL:
             call.state = S_RUNNING
+            if call.owner:
+                self.desk.begin(call)
         pthread_mutex_unlock(&self.desk.lock)
         if call == NULL:
             return False

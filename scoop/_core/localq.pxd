@@ -33,6 +33,7 @@ cdef class LocalQueue:
     cdef int put_foreign(self, call_t *call) noexcept nogil
     # Takes one queued call out of wherever it stands: 1 the reference is the caller's, 2 it stays in `stale`.
     cdef int take(self, call_t *call) noexcept nogil
+    cdef void _trim(self) noexcept nogil
     cdef call_t *newest_own(self) noexcept nogil
     cdef call_t *oldest_own(self) noexcept nogil
     cdef call_t *next_foreign(self) noexcept nogil

@@ -112,11 +112,15 @@ cdef class LocalQueue:
         elif self.own.count and _ring_front(&self.own) == call:
             _ring_pop_front(&self.own)
             how = 1
+        self._trim()
+        return how
+
+    cdef void _trim(self) noexcept nogil:
+        # No stale entry stays at an end, so none stays when nothing is queued.
         while self.own.count and _ring_front(&self.own).state != S_QUEUED:
             ring_push(&self.stale, _ring_pop_front(&self.own))
         while self.own.count and _ring_back(&self.own).state != S_QUEUED:
             ring_push(&self.stale, _ring_pop_back(&self.own))
-        return how
 
     cdef call_t *newest_own(self) noexcept nogil:
         cdef call_t *call
@@ -124,6 +128,7 @@ cdef class LocalQueue:
             call = _ring_pop_back(&self.own)
             if call.state == S_QUEUED:
                 self.own_count -= 1
+                self._trim()
                 return call
             ring_push(&self.stale, call)
         return NULL
@@ -134,6 +139,7 @@ cdef class LocalQueue:
             call = _ring_pop_front(&self.own)
             if call.state == S_QUEUED:
                 self.own_count -= 1
+                self._trim()
                 return call
             ring_push(&self.stale, call)
         return NULL

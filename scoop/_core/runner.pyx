@@ -292,6 +292,7 @@ cdef class Runner(Runtime):
             pthread_mutex_lock(&self.desk.lock)
             if new:
                 put_record(&self.desk.out, K_NEED, 3, numbers)
+            self.desk.end(call)
             self.desk.queue.park(call)
             pthread_mutex_unlock(&self.desk.lock)
             if new:
@@ -332,6 +333,7 @@ cdef class Runner(Runtime):
                 payload.data = held
                 payload.size = len(held)
             pthread_mutex_lock(&self.desk.lock)
+            self.desk.end(call)
             self.desk.stamp(AT_POSTED)
             put_result(&self.desk.out, call.owner, call.id, call.attempt, outcome, run_ns, payload)
             pthread_mutex_unlock(&self.desk.lock)

@@ -55,6 +55,9 @@ cdef class Store:
     cdef public bint tracing
     cdef uint64_t stamps[STAMPS]    # nanoseconds of the monotonic clock, the same for all processes of a host
     cdef void stamp(self, int what) noexcept nogil
+    cdef void begin(self, call_t *call) noexcept nogil
+    cdef bint has_begun(self, uint64_t owner, uint64_t id) noexcept nogil
+    cdef void end(self, call_t *call) noexcept nogil
     cdef readonly uint64_t incarnation
     cdef readonly LocalQueue queue
     cdef readonly Ledger ledger
@@ -79,6 +82,7 @@ cdef class Store:
     cdef ring_t grave               # references to drop under the GIL
     cdef parcel_t *parcels
     cdef parcel_t *parcels_last
+    cdef table_t begun              # tasks of other owners that have begun here and not ended
     cdef table_t forms              # number -> form_t of our own functions
     cdef uint64_t next_id
     cdef readonly bint remote_only  # calls never run in this process

@@ -15,7 +15,7 @@ from cpython.object cimport PyObject
 from scoop._core.call cimport M_ASKED, M_NOTIFY, M_PROMOTED, M_SUSPENDED, S_EXPORTED
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport put_scalar
-from scoop._core.table cimport table_free
+from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
 from scoop._core.wire cimport (
     CANCEL_RECALL, K_CANCEL, K_REQUEST, K_SURPLUS, T_RETRIED, T_SCALARS, buf_free, put_record, put_task)
 
@@ -67,6 +67,7 @@ cdef class Store:
         free(self.noticed.items)
         free(self.grave.items)
         table_free(&self.forms)
+        table_free(&self.begun)
         buf_free(&self.out)
         pthread_cond_destroy(&self.changed)
         pthread_cond_destroy(&self.noticeable)
@@ -126,6 +127,18 @@ cdef class Store:
                 free(call.data)
                 free(call)
         pthread_mutex_unlock(&self.lock)
+
+    cdef void begin(self, call_t *call) noexcept nogil:
+        # (locked) From now on it cannot be given back.
+        table_put(&self.begun, mix64(call.owner) + call.id, call)
+
+    cdef bint has_begun(self, uint64_t owner, uint64_t id) noexcept nogil:
+        # (locked)
+        return table_get(&self.begun, mix64(owner) + id) != NULL
+
+    cdef void end(self, call_t *call) noexcept nogil:
+        # (locked)
+        table_pop(&self.begun, mix64(call.owner) + call.id)
 
     cdef void stamp(self, int what) noexcept nogil:
         # What happens in every turn counts only as the next moment after the one before it.

@@ -292,6 +292,8 @@ cdef class Runner(Stacks):
         if call == NULL:
             return False
         call.state = S_RUNNING
+        if call.owner:
+            p.desk.begin(call)
         if p.desk.out.size and (call.est_us == 0 or call.est_us > LONG_US):
             p.between(self.queue.now, True)
             p.wake()
@@ -370,6 +372,7 @@ cdef class Runner(Stacks):
         result[8] = frame.tainted
         payload.data = result
         payload.size = 9
+        p.desk.end(call)
         put_result(&p.desk.out, call.owner, call.id, call.attempt, O_VALUE, took, payload)
         free(call.data)
         free(call)

@@ -137,6 +137,7 @@ cdef class Stacks:
         if key in p.known:
             return True
         new = key not in p.asked
+        p.desk.end(call)
         p.desk.queue.park(call)
         if new:
             p.asked.add(key)

@@ -175,6 +175,8 @@ def test_never_to_a_dead_node(world):
 def test_a_task_that_goes_home_is_forgotten(world):
     world.submit(1)
     world.request(0, 100)
+    assert world.sent() == {}, "a busy owner that asks for work gets its own task back"
+    world.request(0, 100, idle=True)
     assert world.sent() == {0: [1]}
     assert world.statistics()["known"] == 0
     assert world.node(0)["given"] == 0
