@@ -246,7 +246,6 @@ cdef class Balance:
         cdef btask_t *task
         cdef btask_t *before = NULL
         cdef btask_t *following
-        cdef bnode_t *node
         cdef int slot
         task = self.head
         while task != NULL:

@@ -14,7 +14,7 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport free
 
 from scoop._core.call cimport (
-    M_NOTIFY, M_PROMOTED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING)
+    M_NOTIFY, M_PROMOTED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport table_pop

@@ -11,6 +11,7 @@ cdef class Hub(Runner):
     cdef int suspend(self, Strand s, CallFuture f, bint run_it, uint64_t deadline) except -1
     cdef uint64_t _expire(self, Strand s) except? 0
     cdef int collect(self, Strand s) except -1
+    cdef bint _goes_on(self, Strand s) except -1
     cdef bint run_next(self, Strand s) except -1
     cdef int notices(self) except -1
     cdef int wait_for(self, CallFuture f, double timeout_s) except -1

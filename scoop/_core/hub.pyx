@@ -14,7 +14,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from scoop._core.call cimport (
-    M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING)
+    M_NOTIFY, M_SUSPENDED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop, ring_push
 from scoop._core.net cimport now_ns
@@ -337,8 +337,7 @@ cdef class Hub(Runner):
             try:
                 if f is not None:
                     self.run_own(s, f)
-                while s.main and s.request is None and not s.ready and not self.desk.resumed.count and not self.desk.returned and (
-                        s.thrown is None and not s.timers and self._runnable(s)):
+                while self._goes_on(s):
                     self.run_next(s)
             except GreenletExit:
                 raise
@@ -346,6 +345,12 @@ cdef class Hub(Runner):
                 s.thrown = error
             s.parked.append(getcurrent())
             f = s.greenlet.switch()
+
+    cdef bint _goes_on(self, Strand s) except -1:
+        # A runner takes the next call itself unless somebody whose wait is over has the right of way.
+        if not s.main or s.request is not None or s.thrown is not None or s.ready or s.timers:
+            return False
+        return not self.desk.resumed.count and not self.desk.returned and self._runnable(s)
 
     cdef bint run_next(self, Strand s) except -1:
         # Own calls newest first; at the top of the program oldest first, as a plain loop would run them.

@@ -225,7 +225,8 @@ cdef class Node:
             reason |= W_FINAL
         if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
-        if may & MAY_WORK and (self.desk.queue.own_count or self.desk.queue.foreign_count) and not self.desk.remote_only:
+        if may & MAY_WORK and not self.desk.remote_only and (
+                self.desk.queue.own_count or self.desk.queue.foreign_count):
             reason |= W_WORK
         if may & MAY_RESUME and (self.desk.resumed.count or self.desk.returned):
             reason |= W_RESUMED

@@ -11,7 +11,7 @@ from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from scoop._core.wire cimport buf_free, buf_reserve, put_array, put_bin, put_int, put_raw, put_uint
+from scoop._core.wire cimport buf_free, buf_reserve, put_array, put_bin, put_int, put_raw
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(PyObject *) nogil

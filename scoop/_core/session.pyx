@@ -394,4 +394,3 @@ cdef class Session(Ending):
         """Let the helper threads see that the session is closed."""
         if self.helpers is not None:
             self.helpers.close()
-

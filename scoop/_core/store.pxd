@@ -35,7 +35,7 @@ cdef struct parcel_t:
     char data[0]
 
 cdef enum:
-    STALL_NS = 20000000 # without a result for so long, calls that have not started are asked back
+    STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
 cdef enum:

@@ -6,7 +6,7 @@ user code, no Python object and no system call is touched under it. Methods mark
 """
 
 from libc.errno cimport ETIMEDOUT
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from posix.time cimport CLOCK_MONOTONIC, timespec
 

@@ -128,14 +128,14 @@ def churn(int waiting, int count):
     cdef queue_t q
     cdef event_t event
     cdef uint64_t rng = 1
-    cdef int i
+    cdef int _i
     q.heap = NULL
     q.size = q.cap = 0
     q.now = q.seq = q.popped = 0
     with nogil:
-        for i in range(waiting):
+        for _i in range(waiting):
             queue_put(&q, rng_next(&rng) % 1000000, E_STEP, 0, 0, NULL)
-        for i in range(count):
+        for _i in range(count):
             queue_pop(&q, &event)
             queue_put(&q, q.now + rng_next(&rng) % 1000000, E_STEP, 0, 0, NULL)
     free(q.heap)

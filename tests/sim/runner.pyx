@@ -39,7 +39,8 @@ cdef class Runner(Stacks):
         while p.alive:
             steps += 1
             if steps > STEPS_MAX:
-                self.fail(f"process {p.index} decides for ever without time passing; reason {p._look(NULL, p.may)} {p.ready != NULL} {p.desk.returned}; {self.where()}",
+                self.fail(f"process {p.index} decides for ever without time passing; reason {p._look(NULL, p.may)} "
+                          f"{p.ready != NULL} {p.desk.returned}; {self.where()}",
                           -1 if p.cur == NULL or p.cur.top == NULL else p.cur.top.spec)
             if not (self.hub(p) if p.cur == NULL else self.step(p, p.cur.top)):
                 break

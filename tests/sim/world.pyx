@@ -1,7 +1,7 @@
 """The simulated job: processes, links, faults, the event loop, and what must hold.
 
-A world is made from a program (lists of operations, see programs.py) and a plan (dict: workers, delays, faults). Everything
-random comes from one seed, so a run is repeated by its seed alone.
+A world is made from a program (lists of operations, see programs.py) and a plan (dict: workers, delays, faults).
+Everything random comes from one seed, so a run is repeated by its seed alone.
 """
 
 from libc.stdint cimport uint64_t
@@ -24,7 +24,8 @@ cdef class World(Runner):
     """One run.
 
     Args:
-        program: list of tasks; each a dict with `ops` (list of (kind, argument)), `form` and `may_cancel`. Task 0 is the
+        program: list of tasks; each a dict with `ops` (list of (kind, argument)), `form` and `may_cancel`. Task 0 is
+            the
             program itself; a task submits only tasks with higher numbers, each task is submitted once.
         plan: workers, remote_only, delay_us, jitter_us, start_us, slowness (one factor per worker), suspended_max,
             depth_max; report_us and report_jitter: when the agent tells of a death; lose_sent: whether a suffix of what
