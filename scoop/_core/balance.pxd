@@ -7,7 +7,6 @@ from scoop._core.table cimport table_t
 
 cdef enum:
     NODES_MAX = 4096
-    TASKS_PER_GRANT_MAX = 1024
 
 # A task that this broker has seen and whose result it has not: queued here or given to a node.
 cdef struct btask_t:
@@ -32,7 +31,6 @@ cdef struct bnode_t:
     uint32_t given          # tasks it holds for others
     uint8_t alive
     uint8_t source          # it may submit at any time (the origin)
-    uint8_t runs            # it takes tasks
     uint8_t idle            # it asked because it has nothing at all to do
     uint8_t probation       # it runs a task that crashed a worker before, alone
 
@@ -51,7 +49,7 @@ cdef class Balance:
     cdef readonly uint64_t dropped
 
     cdef int slot_of(self, uint64_t incarnation) noexcept nogil
-    cdef int on_hello(self, uint64_t incarnation, bint source, bint runs) noexcept nogil
+    cdef int on_hello(self, uint64_t incarnation, bint source) noexcept nogil
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil
     cdef void on_surplus(self, int node, uint64_t tasks) noexcept nogil
     # 0: taken (the slot is ours), -1: refused (the slot stays the caller's).

@@ -49,7 +49,7 @@ cdef class Balance:
     cdef int slot_of(self, uint64_t incarnation) noexcept nogil:
         return <int><size_t>table_get(&self.by_incarnation, incarnation) - 1
 
-    cdef int on_hello(self, uint64_t incarnation, bint source, bint runs) noexcept nogil:
+    cdef int on_hello(self, uint64_t incarnation, bint source) noexcept nogil:
         cdef int slot = self.slot_of(incarnation)
         cdef bnode_t *node
         if slot >= 0:
@@ -65,7 +65,6 @@ cdef class Balance:
         node.incarnation = incarnation
         node.alive = 1
         node.source = source
-        node.runs = runs
         return slot
 
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil:

@@ -102,7 +102,7 @@ cdef class Broker:
                 r.num[2] != PROTOCOL_VERSION):
             self.malformed += 1
             return
-        slot = self.balance.on_hello(peer, r.num[3] == ROLE_ORIGIN, True)
+        slot = self.balance.on_hello(peer, r.num[3] == ROLE_ORIGIN)
         if slot < 0:
             self.malformed += 1
             return
@@ -233,7 +233,7 @@ cdef class Broker:
         while lost != NULL:
             following = lost.next
             # A death may be told before the hello is read: then the slot is made, dead, for the hello to find.
-            slot = self.balance.on_hello(lost.incarnation, False, False)
+            slot = self.balance.on_hello(lost.incarnation, False)
             if slot >= 0:
                 self.balance.on_lost(slot, lost.blamed_owner, lost.blamed_id, lost.cause)
                 self._carry_out(lost.detail, lost.detail_size)

@@ -16,7 +16,7 @@ from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN,
     F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_LOST, K_NEED,
-    K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_CANCELLED, O_LOST, O_MISSING, V_NOT_STARTED, V_STARTED, V_UNKNOWN,
+    K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST, O_MISSING, V_NOT_STARTED, V_STARTED, V_UNKNOWN,
     next_record, put_blob, put_record, reader_t)
 
 
@@ -136,7 +136,7 @@ cdef class Desk(Store):
         if call.size:
             memcpy(call.data, payload.data, payload.size)
         call.outcome = <uint8_t>r.num[F_RESULT_OUTCOME]
-        call.state = S_CANCELLED if call.outcome == O_CANCELLED else S_ARRIVED
+        call.state = S_ARRIVED
         self.complete(call)
 
     cdef void complete(self, call_t *call) noexcept nogil:

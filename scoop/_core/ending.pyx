@@ -153,7 +153,7 @@ cdef class Ending(Notices):
                 "asked_us": self.desk.queue.room_us, "busy": self.desk.busy,
                 "suspended": s.suspended, "ready": len(s.ready), "resumed": self.desk.resumed.count,
                 "noticed": self.desk.noticed.count, "driver_leads": self.node.driver_leads,
-                "exported": self.desk.exported, "received": self.desk.received}
+                "welcomed": self.desk.welcomed, "exported": self.desk.exported, "received": self.desk.received}
 
     def desk_exported(self):
         """Return the futures that are exported now: a list, for reports and for cancelling."""

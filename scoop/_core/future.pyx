@@ -92,7 +92,9 @@ cdef class CallFuture:
         cdef bint final
         if self.extras is None:
             self.runtime.check_process()
+            # Starting a thread lets other threads run, which may ask for the same.
             self.runtime.notify_wanted()
+        if self.extras is None:
             self.extras = Extras()
             if not PyObject_GC_IsTracked(<PyObject *>self):
                 PyObject_GC_Track(<PyObject *>self)
@@ -328,7 +330,9 @@ cdef class CallFuture:
     def _condition(self):
         cdef Extras extras = self.need_extras()
         if extras.condition is None:
-            extras.condition = threading.Condition()
+            condition = threading.Condition()
+            if extras.condition is None:        # another thread may have made one meanwhile
+                extras.condition = condition
         return extras.condition
 
     @property
@@ -337,7 +341,9 @@ cdef class CallFuture:
         if extras.waiters is None:
             from scoop.waiters import Waiters
 
-            extras.waiters = Waiters(self)
+            waiters = Waiters(self)
+            if extras.waiters is None:
+                extras.waiters = waiters
         return extras.waiters
 
     @property

@@ -7,24 +7,18 @@ pyzmq ships and no header of it is at hand when scoop is built.
 from libc.stddef cimport size_t
 
 cdef enum:
-    ZMQ_PUB = 1
-    ZMQ_SUB = 2
     ZMQ_DEALER = 5
     ZMQ_ROUTER = 6
     ZMQ_ROUTING_ID = 5
-    ZMQ_RCVMORE = 13
     ZMQ_LINGER = 17
     ZMQ_SNDHWM = 23
     ZMQ_RCVHWM = 24
-    ZMQ_IMMEDIATE = 39
-    ZMQ_MAXMSGSIZE = 22
     ZMQ_ROUTER_MANDATORY = 33
     ZMQ_ROUTER_HANDOVER = 56
     ZMQ_LAST_ENDPOINT = 32
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
     ZMQ_POLLIN = 1
-    ZMQ_POLLOUT = 2
     ZMQ_IO_THREADS = 1
     ZMQ_MAX_SOCKETS = 2
     ETERM = 156384765

@@ -61,7 +61,7 @@ cdef class Node:
         self.wake_fd = wake_new()
         self.timer_fd = timer_new()
         if broker is not None:
-            broker.local = broker.balance.on_hello(desk.incarnation, True, not desk.remote_only)
+            broker.local = broker.balance.on_hello(desk.incarnation, True)
             desk.is_source = True
 
     def __dealloc__(self):

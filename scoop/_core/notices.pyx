@@ -41,8 +41,10 @@ cdef class Notices(Hub):
         if self.notifier is None:
             import threading
 
-            self.notifier = threading.Thread(target=self.tell_noticed, name="scoop-notifier", daemon=True)
-            self.notifier.start()
+            notifier = threading.Thread(target=self.tell_noticed, name="scoop-notifier", daemon=True)
+            if self.notifier is None:
+                self.notifier = notifier
+                notifier.start()
         return 0
 
     def tell_noticed(self):

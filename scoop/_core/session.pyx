@@ -17,7 +17,7 @@ from scoop._core.runner cimport level_t
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport descend, table_put
 from scoop._core.wire cimport (
-    T_CHUNK, T_NO_COPY, T_REMOTE_ONLY, T_SCALARS, span_t)
+    T_CHUNK, T_NO_COPY, T_SCALARS, span_t)
 
 from scoop.errors import ForkedProcess, UsageError
 
@@ -224,8 +224,6 @@ cdef class Session(Ending):
         self.desk.next_id += 1
         f.c.items = items
         f.c.state = S_WAITING
-        if self.desk.remote_only:
-            flags |= T_REMOTE_ONLY
         if not self.copy:
             flags |= T_NO_COPY
         self._derive(&f.c, items == 0)

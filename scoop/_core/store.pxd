@@ -87,7 +87,7 @@ cdef class Store:
     cdef uint64_t next_id
     cdef readonly bint remote_only  # calls never run in this process
     cdef volatile bint stopped      # the broker said STOP
-    cdef volatile bint welcomed
+    cdef bint welcomed              # the broker has answered our HELLO
     cdef uint32_t surplus_told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t exported

@@ -32,10 +32,7 @@ cdef enum kind_t:
 cdef enum:
     T_SCALARS = 1       # the payload is a msgpack array of immutable scalars, not a pickle
     T_CHUNK = 2         # a piece of a map: the payload holds many items
-    T_WANTED = 4        # somebody is hungry: the children of this task are wanted elsewhere
-    T_REMOTE_ONLY = 8   # must not run in the process that owns it
     T_RETRIED = 16      # it crashed a worker once: runs alone
-    T_SEGMENT = 32      # the payload names a file in shared memory
     T_NO_COPY = 64      # the caller gave up the copy of arguments and result
 
 # What a result says.
@@ -44,8 +41,6 @@ cdef enum outcome_t:
     O_SCALAR = 1        # payload: msgpack of one immutable scalar
     O_ERROR = 2         # payload: pickled exception
     O_MISSING = 3       # payload: msgpack [module, name] the worker could not import
-    O_CANCELLED = 4     # the task was taken back before it started
-    O_SEGMENT = 5       # payload names a file in shared memory that holds the pickle
     O_LOST = 6          # made here, never sent: the worker died; payload: why
 
 # What a holder answers to CANCEL.

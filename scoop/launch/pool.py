@@ -121,7 +121,6 @@ class Pool:
         if not remote_only:
             self._cap_own_threads()
         self._threads = [boot.start_driver(self.node, "scoop-driver")]
-        self._threads.append(_daemon(self.session.tell_noticed, "scoop-notifier"))
         self.node.start_leading()
         if self.workers:
             self._threads.append(_daemon(self._supervise, "scoop-supervisor"))
@@ -351,8 +350,8 @@ class Pool:
                 pass
         self.node.stop()
         self.session.close_helpers()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
+        for thread in (*self._threads, self.session.notifier):
+            if thread is not None and thread is not threading.current_thread():
                 thread.join(2.0)
         if not self._threads[0].is_alive():  # the driver uses the node's descriptors
             self.node.close()

@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant(
         "a death before the hello is forgotten",
         "broker",
-        "self.balance.on_hello(lost.incarnation, False, False)",
+        "self.balance.on_hello(lost.incarnation, False)",
         "self.balance.slot_of(lost.incarnation)",
     ),
 )

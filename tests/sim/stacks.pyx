@@ -8,7 +8,7 @@ from scoop._core.call cimport S_ARRIVED, S_CANCELLED, S_DONE, S_QUEUED, call_t, 
 from scoop._core.desk cimport parcel_t
 from scoop._core.localq cimport ring_pop
 from scoop._core.table cimport mix64, table_put
-from scoop._core.wire cimport K_FORM, K_NEED, O_LOST, T_REMOTE_ONLY, put_record
+from scoop._core.wire cimport K_FORM, K_NEED, O_LOST, put_record
 
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
 from scoop_sim.process import Violation
@@ -232,8 +232,6 @@ cdef class Stacks:
         f.c.fn = form.c.number
         f.c.id = p.desk.next_id
         p.desk.next_id += 1
-        if p.desk.remote_only:
-            f.c.flags = T_REMOTE_ONLY
         key = <uint64_t>spec
         f.c.size = 8
         f.c.data = <char *>malloc(8)

@@ -23,7 +23,7 @@ cdef class BrokerHarness:
         self.broker = Broker()
         self.broker.keep_frames = True
 
-    def hello(self, incarnation, source=False): return self.broker.balance.on_hello(incarnation, source, True)
+    def hello(self, incarnation, source=False): return self.broker.balance.on_hello(incarnation, source)
     def validate(self): self.broker.balance.validate()
 
     def feed(self, int slot, bytes frame):

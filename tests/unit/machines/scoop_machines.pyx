@@ -161,7 +161,7 @@ cdef class BalanceHarness:
         self.balance = Balance(self.out)
 
     def slot_of(self, incarnation): return self.balance.slot_of(incarnation)
-    def hello(self, incarnation, source=False, runs=True): return self.balance.on_hello(incarnation, source, runs)
+    def hello(self, incarnation, source=False): return self.balance.on_hello(incarnation, source)
     def request(self, int node, room_us, idle=False): self.balance.on_request(node, room_us, idle)
     def surplus(self, int node, tasks): self.balance.on_surplus(node, tasks)
     def result(self, int node, owner, id): return self.balance.on_result(node, owner, id)
