@@ -81,5 +81,9 @@ def stages(peer: Any, params: dict[str, Any], workers: int) -> dict[str, Any]:
         read = metrics.stages
     except (ImportError, AttributeError):
         return {"stages": None}
+    import scoop
+
+    with scoop.Executor(1) as executor:
+        measured = read(executor, params["n"])
     trip = roundtrip(peer, params, workers)
-    return {"stages": read(), "p50": trip["p50"], "origin_share": trip["origin_share"]}
+    return {"stages": measured, "p50": trip["p50"], "origin_share": trip["origin_share"]}
