@@ -8,7 +8,7 @@ from scoop.config import Config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from scoop._core.session import Session
@@ -124,6 +124,18 @@ def enter_worker(own: Session, spec: dict[str, Any], index: int) -> None:
     global session, is_origin, size, worker_name, log_level
     session, is_origin, size, worker_name = own, False, spec["size"], f"worker-{index}"
     log_level = spec.get("level", log_level)
+
+
+def pack_initializer(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> bytes:
+    """Encode an executor's initializer for its workers; raises NotPicklableError if it cannot travel."""
+    from scoop import pickling
+    from scoop.pickling.rules import is_findable
+
+    # A worker that lacks its module cannot ask for it yet.
+    module = getattr(initializer, "__module__", None) or "__main__"
+    if module != "__main__" and not is_findable(module):
+        pickling.by_value(module)
+    return pickling.dumps_args((initializer, *initargs), None, "initializer")
 
 
 def initialize(data: bytes) -> None:

@@ -145,7 +145,9 @@ def environment(nothing_left: str, tmp_path: Path) -> dict[str, str]:
     assert scoop.__file__ is not None
     root = str(Path(scoop.__file__).parent.parent)
     known = {
-        name: value for name, value in os.environ.items() if not name.startswith("SCOOP_") or name == MARKER
+        name: value
+        for name, value in os.environ.items()
+        if not (name.startswith("SCOOP_") or name.endswith("_NUM_THREADS")) or name == MARKER
     }
     return {**known, "PYTHONPATH": root, "PYTHONFAULTHANDLER": "1", "SCOOP_WORKERS": "2"}
 

@@ -37,6 +37,10 @@ cdef class Notices(Hub):
             f.tell()
         return 0
 
+    def start_notifier(self):
+        """Start the thread that tells Python of what arrives while the main thread is busy, unless it runs."""
+        self.notify_wanted()
+
     cdef int notify_wanted(self) except -1:
         if self.notifier is None:
             import threading

@@ -92,7 +92,7 @@ class Pool:
     ) -> None:
         import contextvars
 
-        from scoop import pickling
+        from scoop import current
         from scoop._core.broker import Broker
         from scoop._core.desk import Desk
         from scoop._core.net import Context, Socket
@@ -105,7 +105,7 @@ class Pool:
         set_up_log(self.config)
         self._setup = b""
         if initializer is not None:
-            self._setup = pickling.dumps_args((initializer, *initargs), None, "initializer")
+            self._setup = current.pack_initializer(initializer, initargs)
         if self.workers:
             self._run_dir = rundir.make_run_dir()
             rundir.sweep_stale(os.path.dirname(self._run_dir))
@@ -121,6 +121,7 @@ class Pool:
         if not remote_only:
             self._cap_own_threads()
         self._threads = [boot.start_driver(self.node, "scoop-driver")]
+        self.session.start_notifier()
         self.node.start_leading()
         if self.workers:
             self._threads.append(_daemon(self._supervise, "scoop-supervisor"))

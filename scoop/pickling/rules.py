@@ -167,6 +167,16 @@ def _prefixes(name: str, names: set[str]) -> list[str]:
     return [part for part in _dotted(name) if part in names]
 
 
+def is_findable(module: str) -> bool:
+    """Whether another process with our search path could import the module's top-level package."""
+    top = module.partition(".")[0]
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        if find is not None and find(top, None) is not None:
+            return True
+    return False
+
+
 def by_value(module: str, qualname: str = "") -> None:
     """From now on send a function or class of an importable module by value, from this process.
 

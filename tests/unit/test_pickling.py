@@ -43,7 +43,7 @@ from scoop.pickling import (
 from scoop.pickling import travel as travel_module
 from scoop.pickling.recent import Recent
 
-ROOT = str(Path(__file__).parents[2])
+ROOT = str(Path(errors.__file__).parents[1])  # of the package under test, which may be installed
 
 #: Runs at the top of every script; ``elsewhere`` runs code in a fresh interpreter, where ``data`` are the
 #: bytes handed over and ``send`` hands bytes back.
