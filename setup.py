@@ -21,7 +21,7 @@ DIRECTIVES = {
 
 MODULES = (
     *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance"),
-    *("net", "broker", "store", "desk", "node"),
+    *("net", "broker", "store", "desk", "lead", "node"),
     *("future", "runner", "hub", "notices", "ending", "session"),
 )
 

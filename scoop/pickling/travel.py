@@ -121,6 +121,8 @@ def _thorough_pickler() -> type[pickle.Pickler]:
             kind = type(obj)
             is_class = issubclass(kind, type)
             if not is_class and kind is not types.FunctionType:
+                if kind is types.CodeType:
+                    return _keep_filename(obj, self.dispatch_table[kind](obj))
                 if kind is functools._lru_cache_wrapper and not travels_by_reference(obj):
                     return _make_cached, (obj.__wrapped__, obj.cache_parameters())
                 return NotImplemented
@@ -205,6 +207,20 @@ def _names_in(code: types.CodeType) -> set[str]:
         if type(constant) is types.CodeType:
             names |= _names_in(constant)
     return names
+
+
+def _keep_filename(code: types.CodeType, reduced: _Reduced) -> _Reduced:
+    """What makes a code object, with its file's name: some versions of cloudpickle drop it.
+
+    Tracebacks, and the stack of a worker that crashes, shall say where the line is.
+    """
+    if code.co_filename in reduced[1]:
+        return reduced
+    return _make_code, (code.co_filename, *reduced)
+
+
+def _make_code(filename: str, make: Callable[..., types.CodeType], args: tuple[Any, ...]) -> types.CodeType:
+    return make(*args).replace(co_filename=filename)
 
 
 def _make_beside(needed: list[type], make: Callable[..., Any], args: tuple[Any, ...]) -> Any:

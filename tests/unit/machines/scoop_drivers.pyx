@@ -11,6 +11,7 @@ from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     Socket, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for, timer_arm, timer_new,
     timer_wait, wake_clear, wake_new, wake_set)
+from scoop._core.node cimport MAY_RESUME, Node, W_SIGNAL, W_TIMEOUT
 from scoop._core.wire cimport buf_free, buf_t, put_raw
 
 
@@ -77,6 +78,23 @@ cdef class DeskHarness:
         text = self.desk.out.data[:self.desk.out.size] if self.desk.out.size else b""
         self.desk.out.size = 0
         return text
+
+
+cdef extern from "signal.h" nogil:
+    int raised "raise"(int)
+
+
+def wait_after_signal(Node node, int number, deadline_us):
+    """Wait for nothing right after a signal has come: whether the wait ended for it ("signal") or for the time.
+
+    The signal arrives outside of any system call and of Python's interpreter, so nothing is interrupted by it.
+    """
+    cdef unsigned long long until = now_ns() + <unsigned long long>deadline_us * 1000
+    cdef int reason
+    with nogil:
+        raised(number)
+        reason = node.block(NULL, until, MAY_RESUME, False)
+    return {W_SIGNAL: "signal", W_TIMEOUT: "timeout"}.get(reason, reason)
 
 
 # -------------------------------------------------------------------------------------------- the door
