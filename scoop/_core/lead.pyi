@@ -1,7 +1,10 @@
+from typing_extensions import disjoint_base
+
 from scoop._core.broker import Broker
 from scoop._core.desk import Desk
 from scoop._core.net import Socket
 
+@disjoint_base
 class Lead:
     def __new__(cls, desk: Desk, broker: Broker | None = None, socket: Socket | None = None) -> Lead: ...
     @property
