@@ -24,6 +24,7 @@ cdef class Lead:
     cdef uint64_t left_ns               # when the main thread last stopped leading
     cdef unsigned long main_thread
     cdef bint hurried                   # since its last wait the main thread has sent once itself
+    cdef readonly bint spins            # a wait may look for a while before it sleeps: not on one core
     cdef buf_t local_in
     cdef buf_t outgoing
     cdef lost_t *posted                 # losses that other threads reported, under the lock

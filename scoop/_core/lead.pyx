@@ -48,6 +48,7 @@ cdef class Lead:
         self.socket = socket
         self.pid = os.getpid()
         self.main_thread = pthread_self()
+        self.spins = len(os.sched_getaffinity(0)) > 1
         pthread_mutex_init(&self.lead, NULL)
         self.wake_fd = wake_new()
         self.timer_fd = timer_new()

@@ -24,6 +24,8 @@ cdef enum:
 
 cdef class Node(Lead):
     cdef bint signals_seen              # the last wait ended so that Python's signal handlers run
+    cdef readonly int spin_skip                  # so many waits sleep at once
+    cdef readonly int spin_misses                # waits in a row that outlasted the spinning
     cdef public bint draining           # a wait for nothing in particular ends when nothing is outstanding
 
     # Waits until `target` is final or there is something to do; W_ bits. Main thread, without the GIL.
@@ -32,4 +34,6 @@ cdef class Node(Lead):
     cdef int block_other(self, call_t *target, uint64_t deadline_ns, bint may_run) noexcept nogil
     # Between two tasks: flush what is old enough, ask for more. Main thread.
     cdef void between(self, uint64_t now, bint flush) noexcept nogil
+    cdef uint64_t _spin_until(self) noexcept nogil
+    cdef void _learn_spin(self, uint64_t spin_ns) noexcept nogil
     cdef int _look(self, call_t *target, int may) noexcept nogil

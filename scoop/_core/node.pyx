@@ -13,6 +13,9 @@ from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
 from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, put_blob, span_t
 
+cdef extern from "sched.h" nogil:
+    int sched_yield()
+
 cdef extern from * nogil:
     """
     #define scoop_fence() __sync_synchronize()
@@ -24,6 +27,8 @@ cdef enum:
     RECALL_AGAIN_US = 20000
     SIGNALS_SOON_US = 50000         # a signal may come just before poll: Python's handlers are run again after this,
     SIGNALS_EVERY_US = 1000000      # and once in this time, however quiet it is
+    SPIN_NS = 200000                # a wait looks for so long before it sleeps (docs/adr/0002)
+    SPIN_MISSES_MAX = 6             # and at least once in 64 waits, however vain
     FLUSH_AFTER_NS = 300000         # results may wait this long for company
     FLUSH_BYTES = 65536
 
@@ -63,7 +68,7 @@ cdef class Node(Lead):
     cdef int block(self, call_t *target, uint64_t deadline_ns, int may, bint may_recall) noexcept nogil:
         cdef int reason
         cdef int64_t timeout_us
-        cdef uint64_t now, signals_ns
+        cdef uint64_t now, signals_ns, spin_ns
         cdef uint64_t recall_ns = 0
         reason = self._look(target, may)
         if reason:
@@ -75,6 +80,7 @@ cdef class Node(Lead):
         self.desk.blocked = may & MAY_RESUME != 0
         signals_ns = now_ns() + (SIGNALS_EVERY_US if self.signals_seen else SIGNALS_SOON_US) * <uint64_t>1000
         self.signals_seen = False
+        spin_ns = self._spin_until()
         while True:
             reason = self._look(target, may)
             if reason:
@@ -101,15 +107,38 @@ cdef class Node(Lead):
                     recall_ns = now + RECALL_AGAIN_US * 1000
                 if may_recall and not target.marks & M_ASKED:
                     timeout_us = min(timeout_us, <int64_t>((recall_ns - now) // 1000 + 1))
-            if self.turn(timeout_us) < 0:
+            if now < spin_ns:
+                self.turn(0)
+                sched_yield()
+            elif self.turn(timeout_us) < 0:
                 reason = W_SIGNAL
                 break
+        self._learn_spin(spin_ns)
         self.signals_seen = reason == W_SIGNAL
         self.desk.busy = True
         self.desk.blocked = False
         self.only_waits = False
         self._leave_lead()
         return reason
+
+    cdef uint64_t _spin_until(self) noexcept nogil:
+        # The end of the part of a wait in which the thread looks instead of sleeping; 0: it sleeps at once. Only
+        # as long as that pays: each vain try doubles the number of waits until the next one.
+        if not self.spins:
+            return 0
+        if self.spin_skip:
+            self.spin_skip -= 1
+            return 0
+        return now_ns() + SPIN_NS
+
+    cdef void _learn_spin(self, uint64_t spin_ns) noexcept nogil:
+        if spin_ns == 0:
+            return
+        if now_ns() < spin_ns:
+            self.spin_misses = 0
+        else:
+            self.spin_misses = min(self.spin_misses + 1, SPIN_MISSES_MAX)
+            self.spin_skip = (1 << self.spin_misses) - 1
 
     cdef int block_other(self, call_t *target, uint64_t deadline_ns, bint may_run) noexcept nogil:
         # Somebody else receives; see that somebody does.

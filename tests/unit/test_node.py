@@ -39,3 +39,21 @@ def test_a_wait_without_a_signal_goes_on_after_a_look(drivers, node):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert drivers.wait_after_signal(node, 0, 10_000) == "timeout"
+
+
+def test_a_wait_that_looks_in_vain_soon_sleeps_at_once(drivers, node):
+    if not node.spins:
+        pytest.skip("this process may use one core only, where no wait spins")
+    skips, misses = [], []
+    for _ in range(4):
+        assert node.spin_skip == 0
+        drivers.wait_after_signal(node, 0, 2000)  # longer than a wait spins
+        skips.append(node.spin_skip)
+        misses.append(node.spin_misses)
+        for left in range(node.spin_skip, 0, -1):
+            assert node.spin_skip == left
+            drivers.wait_after_signal(node, 0, 1)
+    assert skips == [1, 3, 7, 15]
+    assert misses == [1, 2, 3, 4]
+    drivers.wait_after_signal(node, 0, 1)  # a short one: looking pays again
+    assert (node.spin_skip, node.spin_misses) == (0, 0)
