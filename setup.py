@@ -20,8 +20,8 @@ DIRECTIVES = {
 }
 
 MODULES = (
-    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance"),
-    *("net", "broker", "store", "desk", "lead", "node"),
+    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "federation"),
+    *("net", "curve", "broker", "roads", "gateway", "store", "desk", "lead", "node"),
     *("future", "runner", "hub", "notices", "ending", "session"),
 )
 

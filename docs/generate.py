@@ -44,7 +44,17 @@ PURPOSE = {
     "LOST": "The process that held this attempt is dead. `detail` says how, and is empty unless the "
     "task is to blame.",
     "CONST": "A shared constant. The broker keeps it for processes that come later.",
-    "STOP": "No more work: finish and go.",
+    "STOP": "No more work: finish and go. The origin says it to its broker when the job is over, and that "
+    "passes it on.",
+    "ASK": "The broker's processes could take so much more work than there is here; `idle` of them have "
+    "nothing at all to do. It is answered by tasks or by REFUSE, and replaces the one before.",
+    "REFUSE": "There is nothing to give. `referral` is the number of the broker that seems to have most, 0 "
+    "if none is known. The asker stays noted for a moment: what comes up meanwhile is for it.",
+    "HINT": "On the meta socket: how much there is beyond what is needed here. It says all there is to say, "
+    "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "
+    "halves, and now and then; never more often than the subscribers can bear.",
+    "HOLD": "A task that another broker had been given is here now: its owner's broker keeps track of where "
+    "each one is.",
 }
 TYPES = {"u": "unsigned integer", "b": "byte string"}
 WIRE_ENUMS = (

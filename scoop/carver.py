@@ -2,7 +2,7 @@
 
 A `Carver` holds the items that have not been submitted and the pieces that have been. Without a chunk size
 it goes in rounds: single items until the first run time is known, a few short pieces to know it well, then
-pieces of about a millisecond, smaller towards the end so that all workers finish together. The generators
+pieces of some milliseconds, smaller towards the end so that all workers finish together. The generators
 of `scoop.mapping` take the pieces in order; whoever notices that a piece has ended - the generator, or a
 callback while the consumer is busy with an item itself - carves more.
 """
@@ -23,7 +23,7 @@ from scoop.joins import FINISHED
 
 __all__ = ["Carver", "carve_rest"]
 
-PIECE_NS = 1_000_000  # estimated work of a piece when the run time is known
+PIECE_NS = 4_000_000  # estimated work of a piece when the run time is known
 SAMPLE_NS = 200_000  # and of the pieces that measure it
 FIRST_PIECES = 4  # pieces per worker in each of the two measuring rounds
 SHORTEST_NS = 50_000  # pieces get smaller towards the end, but not smaller than this

@@ -8,17 +8,15 @@ forgets all of this costs time, since owners keep their tasks.
 
 from libc.stdlib cimport calloc, free
 
-from scoop._core.outbox cimport A_ANSWER, A_CANCEL, A_DROP, A_LOST, A_SEND_TASK, A_WANT
-from scoop._core.table cimport table_free, table_get, table_pop, table_put
+from scoop._core.outbox cimport A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT
+from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
 from scoop._core.wire cimport T_RETRIED, V_NOT_STARTED, V_UNKNOWN
 
 cdef enum:
     ID_BITS = 44
     ASKED_NODES_MAX = 8
-
-
-cdef inline uint64_t _key(int owner_slot, uint64_t id) noexcept nogil:
-    return (<uint64_t>(owner_slot + 1) << ID_BITS) | (id & ((<uint64_t>1 << ID_BITS) - 1))
+    HOPS_MAX = 4            # the owner's own giving counts as one: a task moves between brokers three times at most
+    PASSED_OVER_MAX = 64    # tasks at the head that no peer may have, behind which one is looked for
 
 
 cdef class Balance:
@@ -26,12 +24,16 @@ cdef class Balance:
 
     Args:
         out: where the decisions go.
+        home: the broker's own number, 0 for one without peers.
     """
 
-    def __cinit__(self, Outbox out):
+    def __cinit__(self, Outbox out, uint64_t home=0):
         self.out = out
+        self.home = home
         self.nodes = <bnode_t *>calloc(NODES_MAX, sizeof(bnode_t))
-        if self.nodes == NULL:
+        self.here = <int32_t *>calloc(NODES_MAX, sizeof(int32_t))
+        self.asking = <int32_t *>calloc(NODES_MAX, sizeof(int32_t))
+        if self.nodes == NULL or self.here == NULL or self.asking == NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -43,6 +45,8 @@ cdef class Balance:
         table_free(&self.tasks)
         table_free(&self.by_incarnation)
         free(self.nodes)
+        free(self.here)
+        free(self.asking)
 
     # ------------------------------------------------------------------------------------------- nodes
 
@@ -65,26 +69,104 @@ cdef class Balance:
         node.incarnation = incarnation
         node.alive = 1
         node.source = source
+        self.here[self.here_count] = slot
+        self.here_count += 1
         return slot
+
+    cdef int on_peer(self, uint64_t number) noexcept nogil:
+        # Its number is below any incarnation of a node, so both stand in one table.
+        cdef int slot = self.slot_of(number)
+        if slot < 0:
+            slot = self.on_hello(number, False)
+            if slot < 0:
+                return slot
+            self.here_count -= 1
+            self.nodes[slot].peer = 1
+        self.nodes[slot].alive = 1
+        return slot
+
+    cdef int way_to(self, uint64_t owner) noexcept nogil:
+        cdef uint64_t number = home_of(owner)
+        cdef int slot
+        if self.home == 0 or number == self.home:
+            slot = self.slot_of(owner)
+        else:
+            slot = self.slot_of(number)
+        return slot if slot >= 0 and self.nodes[slot].alive else -1
+
+    cdef void on_ask(self, int peer, int64_t room_us, int32_t idle) noexcept nogil:
+        cdef bnode_t *node = &self.nodes[peer]
+        if room_us <= 0:
+            self._stop_asking(peer)
+            return
+        if node.room_us <= 0:
+            self.asking[self.asking_count] = peer
+            self.asking_count += 1
+        node.room_us = room_us
+        node.idle_count = idle
+
+    cdef void _stop_asking(self, int peer) noexcept nogil:
+        cdef int i
+        self.nodes[peer].room_us = 0
+        self.nodes[peer].idle_count = 0
+        for i in range(self.asking_count):
+            if self.asking[i] == peer:
+                self.asking_count -= 1
+                self.asking[i] = self.asking[self.asking_count]
+                return
 
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil:
         self.nodes[node].room_us = <int64_t>room_us
         self.nodes[node].idle = idle
 
-    cdef void on_surplus(self, int node, uint64_t tasks) noexcept nogil:
+    cdef void on_surplus(self, int node, uint64_t tasks, uint64_t work_us) noexcept nogil:
         self.nodes[node].surplus = <uint32_t>tasks
+        self.nodes[node].surplus_us = <int64_t>work_us
+
+    cdef int64_t lack_us(self, int32_t *idle) noexcept nogil:
+        cdef int64_t lack = -self.queued_us
+        cdef bnode_t *node
+        cdef int i
+        idle[0] = 0
+        for i in range(self.here_count):
+            node = &self.nodes[self.here[i]]
+            if node.alive and node.room_us > 0:
+                lack += node.room_us
+                idle[0] += node.idle
+        return lack
+
+    cdef int64_t spare(self, int64_t *work_us) noexcept nogil:
+        cdef int64_t tasks = <int64_t>self.queued
+        cdef bnode_t *node
+        cdef int i
+        work_us[0] = self.queued_us
+        for i in range(self.here_count):
+            node = &self.nodes[self.here[i]]
+            if node.alive:
+                tasks += node.surplus
+                work_us[0] += node.surplus_us
+        return tasks
 
     # ------------------------------------------------------------------------------------------- tasks
 
-    cdef btask_t *_find(self, uint64_t owner, uint64_t id) noexcept nogil:
-        cdef int slot = self.slot_of(owner)
+    cdef uint64_t _key(self, uint64_t owner, uint64_t id) noexcept nogil:
+        # Exact for our own nodes, by slot. Owners elsewhere have none; their keys have the highest bit.
+        cdef int slot
+        if self.home and home_of(owner) != self.home:
+            return (<uint64_t>1 << 63) | ((mix64(owner) + id) >> 1)
+        slot = self.slot_of(owner)
         if slot < 0:
-            return NULL
-        return <btask_t *>table_get(&self.tasks, _key(slot, id))
+            return 0
+        return (<uint64_t>(slot + 1) << ID_BITS) | (id & ((<uint64_t>1 << ID_BITS) - 1))
+
+    cdef btask_t *_find(self, uint64_t owner, uint64_t id) noexcept nogil:
+        cdef uint64_t key = self._key(owner, id)
+        cdef btask_t *task = <btask_t *>table_get(&self.tasks, key) if key else NULL
+        return task if task != NULL and task.owner == owner and task.id == id else NULL
 
     cdef void _forget(self, btask_t *task) noexcept nogil:
         cdef bnode_t *node
-        table_pop(&self.tasks, _key(task.owner_slot, task.id))
+        table_pop(&self.tasks, self._key(task.owner, task.id))
         if task.node >= 0:
             node = &self.nodes[task.node]
             node.given -= 1
@@ -107,22 +189,16 @@ cdef class Balance:
         self.queued += 1
         self.queued_us += task.est_us
 
-    cdef int on_task(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t est_us,
+    cdef int on_task(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t est_us, uint64_t hops,
                      uint64_t flags, void *slot) noexcept nogil:
-        cdef int owner_slot = self.slot_of(owner)
+        cdef bint ours = self.home == 0 or home_of(owner) == self.home
+        cdef int owner_slot = self.slot_of(owner) if ours else -1
         cdef btask_t *task
-        cdef bnode_t *giver = &self.nodes[node]
-        giver.want_us -= <int64_t>est_us
-        if giver.want_us < 0:
-            giver.want_us = 0
-        if giver.want_idle and owner != giver.incarnation:
-            giver.want_idle -= 1
-        if giver.surplus:
-            giver.surplus -= 1
-        if owner_slot < 0 or not self.nodes[owner_slot].alive:
+        self._received(node, owner, est_us)
+        if self.way_to(owner) < 0:
             self.dropped += 1
             return -1
-        task = <btask_t *>table_get(&self.tasks, _key(owner_slot, id))
+        task = self._find(owner, id)
         if task != NULL and task.node < 0:
             # A newer attempt replaces the one that is still queued.
             if attempt < task.attempt:
@@ -137,30 +213,51 @@ cdef class Balance:
         if task != NULL:
             self._forget(task)      # given away again by its holder, or issued again by its owner
         task = <btask_t *>calloc(1, sizeof(btask_t))
-        if task == NULL or table_put(&self.tasks, _key(owner_slot, id), task) < 0:
+        if task == NULL or table_put(&self.tasks, self._key(owner, id), task) < 0:
             free(task)
             return -1
         task.owner = owner
         task.id = id
         task.attempt = <uint16_t>attempt
         task.est_us = <uint32_t>est_us
+        task.hops = <uint8_t>hops
         task.flags = <uint8_t>flags
         task.owner_slot = owner_slot
         task.giver = node
         task.slot = slot
         # A task that crashed a worker waits for an empty one: at the front it gets the first.
         self._enqueue(task, (flags & T_RETRIED) != 0)
+        if self.nodes[node].peer and not ours and self.nodes[node].incarnation != home_of(owner):
+            # It has moved on from the broker to which its own gave it, which is to know where it is.
+            self.out.put(A_HOLD, self.slot_of(home_of(owner)), NULL, owner, id, 0, 0)
         return 0
 
+    cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil:
+        # What the giver has given counts against what it was asked for.
+        cdef bnode_t *giver = &self.nodes[node]
+        giver.want_us -= <int64_t>est_us
+        if giver.want_us < 0:
+            giver.want_us = 0
+        if giver.want_idle and owner != giver.incarnation:
+            giver.want_idle -= 1
+        if giver.surplus:
+            giver.surplus_us -= giver.surplus_us // giver.surplus
+            giver.surplus -= 1
+
+    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
+        cdef btask_t *task = self._find(owner, id)
+        if task == NULL or task.node < 0 or not self.nodes[task.node].peer:
+            return
+        self.nodes[task.node].given -= 1
+        self.nodes[peer].given += 1
+        task.node = peer
+
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil:
-        cdef int owner_slot = self.slot_of(owner)
-        cdef btask_t *task
-        if owner_slot < 0:
-            return -1
-        task = <btask_t *>table_get(&self.tasks, _key(owner_slot, id))
-        if task != NULL and task.node == node:
+        cdef btask_t *task = self._find(owner, id)
+        # A result from elsewhere may overtake the notice of who has the task.
+        if task != NULL and (task.node == node or (task.node >= 0 and self.nodes[node].peer)):
             self._forget(task)
-        return owner_slot if self.nodes[owner_slot].alive else -1
+        return self.way_to(owner)
 
     cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil:
         # A holder that gave the task up no longer holds it; the owner decides what follows. "Started" from a node
@@ -171,48 +268,66 @@ cdef class Balance:
         task = self._find(owner, id)
         if task != NULL and task.node != node:
             verdict[0] = V_UNKNOWN
-        return self.slot_of(owner)
+        return self.way_to(owner)
+
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
+        cdef btask_t *task = self._find(owner, id)
+        if task != NULL and task.node == peer:
+            self._forget(task)
+        return self.way_to(owner)
 
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
+        cdef void *of = <void *>owner if self.nodes[node].peer else NULL
         if task == NULL:
-            self.out.put(A_ANSWER, node, NULL, id, attempt, V_UNKNOWN, mode)
+            self.out.put(A_ANSWER, node, of, id, attempt, V_UNKNOWN, mode)
         elif task.node >= 0:
             self.out.put(A_CANCEL, task.node, NULL, owner, id, attempt, mode)
         else:
             # Its entry stays in the queue, where match() finds it cancelled and frees it.
             task.cancelled = 1
-            table_pop(&self.tasks, _key(task.owner_slot, task.id))
-            self.out.put(A_ANSWER, node, NULL, id, attempt, V_NOT_STARTED, mode)
+            table_pop(&self.tasks, self._key(owner, id))
+            self.out.put(A_ANSWER, node, of, id, attempt, V_NOT_STARTED, mode)
+
+    cdef void _lose(self, btask_t *task, uint64_t cause, bint blamed) noexcept nogil:
+        cdef int to = self.way_to(task.owner)
+        if to >= 0:
+            self.out.put(A_LOST, to, NULL if task.owner_slot >= 0 else <void *>task.owner, task.id, task.attempt,
+                         cause, blamed)
+        self._forget(task)
 
     cdef void on_lost(self, int node, uint64_t blamed_owner, uint64_t blamed_id,
                       uint64_t cause) noexcept nogil:
         cdef size_t i = 0
         cdef btask_t *task
-        cdef bint blamed
-        if not self.nodes[node].alive:
+        cdef bint owned
+        cdef bnode_t *dead = &self.nodes[node]
+        if not dead.alive:
             return
-        self.nodes[node].alive = 0
-        self.nodes[node].room_us = 0
-        self.nodes[node].surplus = 0
+        if dead.peer:
+            self._stop_asking(node)
+        dead.alive = 0
+        dead.room_us = 0
+        dead.surplus = 0
+        dead.surplus_us = 0
         # A removal moves later cells back into the hole, so a cell is looked at again after one.
         while self.tasks.mask and i <= self.tasks.mask:
             task = <btask_t *>self.tasks.cells[i].value
-            if self.tasks.cells[i].key == 0 or (task.node != node and task.owner_slot != node):
+            owned = self.tasks.cells[i].key != 0 and (
+                task.owner_slot == node or (dead.peer and home_of(task.owner) == dead.incarnation))
+            if self.tasks.cells[i].key == 0 or (task.node != node and not owned):
                 i += 1
-            elif task.owner_slot == node:
+            elif owned:
                 if task.node < 0:
                     task.cancelled = 1
-                    table_pop(&self.tasks, _key(task.owner_slot, task.id))
+                    table_pop(&self.tasks, self._key(task.owner, task.id))
                 else:
                     # It runs on elsewhere; whoever holds it drops it if it has not started.
                     self.out.put(A_CANCEL, task.node, NULL, task.owner, task.id, task.attempt, 0)
                     self._forget(task)
             else:
-                blamed = task.owner == blamed_owner and task.id == blamed_id
-                self.out.put(A_LOST, task.owner_slot, NULL, task.id, task.attempt, cause, blamed)
-                self._forget(task)
+                self._lose(task, cause, task.owner == blamed_owner and task.id == blamed_id)
 
     # ---------------------------------------------------------------------------------------- matching
 
@@ -220,12 +335,13 @@ cdef class Balance:
         # Fills one node before it goes to the next, so that tasks for one destination travel together.
         # A task that crashed a worker goes to one that holds nothing else; where there is none, to one that waits for
         # work, since all it holds is suspended and may be waiting for this very task.
-        cdef int tried, slot, second = -1
+        cdef int tried, slot, at, second = -1
         cdef bnode_t *node
-        for tried in range(self.node_count):
-            slot = self.cursor + tried
-            if slot >= self.node_count:
-                slot -= self.node_count
+        for tried in range(self.here_count):
+            at = self.cursor + tried
+            if at >= self.here_count:
+                at -= self.here_count
+            slot = self.here[at]
             node = &self.nodes[slot]
             # A node in probation that asks while its task waits takes others: that task may need one of them.
             if not node.alive or node.room_us <= 0 or (node.probation and not node.idle):
@@ -237,25 +353,42 @@ cdef class Balance:
                 if node.idle:
                     second = slot
                 continue
-            self.cursor = slot
+            self.cursor = at
             return slot
         return second
+
+    cdef int _next_peer(self, btask_t *task) noexcept nogil:
+        # A task goes on to a broker that has asked, but never back and not too often.
+        cdef int i, slot
+        cdef bnode_t *node
+        if task.hops >= HOPS_MAX:
+            return -1
+        for i in range(self.asking_count):
+            slot = self.asking[i]
+            node = &self.nodes[slot]
+            if slot != task.giver and home_of(task.owner) != node.incarnation:
+                return slot
+        return -1
 
     cdef void match(self) noexcept nogil:
         cdef btask_t *task
         cdef btask_t *before = NULL
         cdef btask_t *following
-        cdef int slot
+        cdef int slot, passed_over = 0
         task = self.head
         while task != NULL:
             following = task.next
             slot = -1
             if not task.cancelled:
                 slot = self._next_hungry(task)
+                if slot < 0 and self.asking_count:
+                    slot = self._next_peer(task)
+                    passed_over += slot < 0
                 if slot < 0:
-                    if not task.flags & T_RETRIED:
+                    if not task.flags & T_RETRIED and (
+                            self.asking_count == 0 or passed_over > PASSED_OVER_MAX):
                         break               # nobody has room
-                    before = task           # it waits for an empty worker; the next one need not
+                    before = task           # it waits for an empty worker or for its own; the next one need not
                     task = following
                     continue
             if before == NULL:
@@ -277,13 +410,22 @@ cdef class Balance:
     cdef void _give(self, btask_t *task, int slot) noexcept nogil:
         cdef bnode_t *node = &self.nodes[slot]
         node.room_us -= task.est_us if task.est_us else 1
-        node.idle = 0
         node.given += 1
-        node.probation = (task.flags & T_RETRIED) != 0
         task.node = slot
-        self.dispatched += 1
         self.out.put(A_SEND_TASK, slot, task.slot, 0, 0, 0, 0)
         task.slot = NULL
+        if node.peer:
+            self.moved += 1
+            if node.idle_count:
+                node.idle_count -= 1
+            if node.room_us <= 0:
+                self._stop_asking(slot)
+            if task.owner_slot < 0:
+                self._forget(task)      # its own broker keeps track of it
+            return
+        node.idle = 0
+        node.probation = (task.flags & T_RETRIED) != 0
+        self.dispatched += 1
         if slot == task.owner_slot:
             self._forget(task)      # home again: its owner runs it and tells nobody
 
@@ -291,16 +433,22 @@ cdef class Balance:
         # Own surplus may fill anybody's room; what waits for a busy node is taken away only for an idle one.
         cdef int64_t hungry_us = 0
         cdef int64_t wanted
-        cdef int idle = 0, slot, asked = 0, best = -1
+        cdef int idle = 0, slot, i, asked = 0, best = -1
         cdef bnode_t *node
-        for slot in range(self.node_count):
+        for i in range(self.asking_count):
+            node = &self.nodes[self.asking[i]]
+            idle += node.idle_count
+            hungry_us += node.room_us
+        for i in range(self.here_count):
+            slot = self.here[i]
             node = &self.nodes[slot]
             if node.alive and node.room_us > 0:
                 idle += node.idle
                 hungry_us += node.room_us
             if node.alive and node.surplus and (best < 0 or node.surplus > self.nodes[best].surplus):
                 best = slot
-        for slot in range(self.node_count):
+        for i in range(self.here_count):
+            slot = self.here[i]
             node = &self.nodes[slot]
             if not node.alive:
                 continue
@@ -346,4 +494,4 @@ cdef class Balance:
     def statistics(self):
         """Return counters: nodes, queued, known, dispatched, dropped."""
         return {"nodes": self.node_count, "queued": self.queued, "known": self.tasks.count,
-                "dispatched": self.dispatched, "dropped": self.dropped}
+                "dispatched": self.dispatched, "dropped": self.dropped, "moved": self.moved}

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from scoop._core.balance cimport Balance
 from scoop._core.net cimport Socket
-from scoop._core.outbox cimport Outbox
+from scoop._core.outbox cimport Outbox, action_t
 from scoop._core.wire cimport buf_t, record_t
 
 # A task or a constant that waits here: its bytes as they came.
@@ -49,6 +49,10 @@ cdef class Broker:
     cdef void _on_const(self, int slot, record_t *r) noexcept nogil
     cdef void _on_lost(self) noexcept nogil
     cdef void _carry_out(self, const char *detail, size_t detail_size) noexcept nogil
+    # What concerns other brokers; only a gateway has any.
+    cdef void _carry_far(self, action_t *x) noexcept nogil
+    cdef void _stop_nodes(self) noexcept nogil
+    cdef void _keep_const(self, record_t *r) noexcept nogil
     cdef void _forward(self, int slot, record_t *r) noexcept nogil
     cdef void _flush(self) noexcept nogil
     cdef void _send(self, int slot) noexcept nogil

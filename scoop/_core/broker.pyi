@@ -1,12 +1,12 @@
-from typing import final
+from typing_extensions import disjoint_base
 
 from scoop._core.balance import Balance
 from scoop._core.net import Socket
 from scoop._core.outbox import Outbox
 
-@final
+@disjoint_base
 class Broker:
-    def __new__(cls, socket: Socket | None = None) -> Broker: ...
+    def __new__(cls, socket: Socket | None = None, number: int = 0) -> Broker: ...
     keep_frames: bool
     @property
     def balance(self) -> Balance: ...

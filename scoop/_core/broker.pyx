@@ -12,18 +12,15 @@ from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     message_close, message_data, message_init, message_size, poll_for)
 from scoop._core.outbox cimport (
-    A_ANSWER, A_CANCEL, A_DROP, A_LOST, A_SEND_TASK, A_WANT, action_t)
+    A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
-    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
-    K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION,
+    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
+    K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN,
     next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
 cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
     FRAME_BYTES_MAX = 256 * 1024
-
-cdef enum:
-    ROLE_ORIGIN = 2
 
 
 cdef class Broker:
@@ -31,12 +28,13 @@ cdef class Broker:
 
     Args:
         socket: a bound ROUTER, or None where the only node is in this process.
+        number: its number in the federation, 0 for a broker without peers.
     """
 
-    def __cinit__(self, Socket socket=None):
+    def __cinit__(self, Socket socket=None, uint64_t number=0):
         self.socket = socket
         self.out = Outbox()
-        self.balance = Balance(self.out)
+        self.balance = Balance(self.out, number)
         self.local = -1
         self.outs = <buf_t *>calloc(NODES_MAX, sizeof(buf_t))
         self.dirty = <int *>calloc(NODES_MAX, sizeof(int))
@@ -143,7 +141,7 @@ cdef class Broker:
         elif r.kind == K_REQUEST:
             self.balance.on_request(slot, r.num[1], r.num[2] != 0)
         elif r.kind == K_SURPLUS:
-            self.balance.on_surplus(slot, r.num[1])
+            self.balance.on_surplus(slot, r.num[1], r.num[2])
         elif r.kind == K_CANCEL:
             self.balance.on_cancel(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4])
         elif r.kind == K_ANSWER:
@@ -153,9 +151,9 @@ cdef class Broker:
             if to >= 0 and self.balance.nodes[to].alive:
                 put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])
         elif r.kind == K_NEED:
-            self._forward(self.balance.slot_of(r.num[F_OWNER]), r)
+            self._forward(self.balance.way_to(r.num[F_OWNER]), r)
         elif r.kind == K_FORM:
-            self._forward(self.balance.slot_of(r.num[1]), r)
+            self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
 
@@ -166,13 +164,21 @@ cdef class Broker:
         held.size = r.size
         memcpy(held.data, r.start, r.size)
         if self.balance.on_task(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[F_TASK_EST],
-                                r.num[F_TASK_FLAGS], held) < 0:
+                                r.num[F_TASK_HOPS], r.num[F_TASK_FLAGS], held) < 0:
             free(held)
 
     cdef void _on_const(self, int slot, record_t *r) noexcept nogil:
-        # Kept for nodes that come later; the sender has it already.
-        cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)
+        # For all others, brokers too; the sender has it already. A broker passes on what its own nodes say.
         cdef int other
+        self._keep_const(r)
+        for other in range(self.balance.node_count):
+            if other != slot and self.balance.nodes[other].alive and not (
+                    self.balance.nodes[slot].peer and self.balance.nodes[other].peer):
+                put_raw(self.out_of(other), r.start, r.size)
+
+    cdef void _keep_const(self, record_t *r) noexcept nogil:
+        # Kept for nodes that come later.
+        cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)
         if held == NULL:
             return
         held.size = r.size
@@ -183,9 +189,6 @@ cdef class Broker:
         else:
             self.constants_last.next = held
         self.constants_last = held
-        for other in range(self.balance.node_count):
-            if other != slot and self.balance.nodes[other].alive:
-                put_raw(self.out_of(other), r.start, r.size)
 
     # ----------------------------------------------------------------------------------------- sending
 
@@ -211,19 +214,25 @@ cdef class Broker:
             put_raw(self.out_of(slot), r.start, r.size)
 
     cdef void settle(self) noexcept nogil:
-        cdef int slot
-        cdef uint64_t grace = 0
         if self.lost != NULL:
             self._on_lost()
+        self._stop_nodes()
+        self.balance.match()
+        self._carry_out(NULL, 0)
+        self._flush()
+
+    cdef void _stop_nodes(self) noexcept nogil:
+        cdef int slot
+        cdef uint64_t grace = 0
         while self.stop_all and self.stop_told < self.balance.node_count:
             # A node that says hello later is told then.
             slot = self.stop_told
             self.stop_told += 1
             if self.balance.nodes[slot].alive and slot != self.local:
                 put_record(self.out_of(slot), K_STOP, 1, &grace)
-        self.balance.match()
-        self._carry_out(NULL, 0)
-        self._flush()
+
+    cdef void _carry_far(self, action_t *x) noexcept nogil:
+        pass
 
     cdef void _on_lost(self) noexcept nogil:
         cdef lost_t *lost = self.lost
@@ -249,6 +258,9 @@ cdef class Broker:
         cdef uint64_t[5] numbers
         for i in range(self.out.size):
             x = &self.out.actions[i]
+            if x.kind >= A_HOLD or (x.kind == A_SEND_TASK and self.balance.nodes[x.node].peer):
+                self._carry_far(x)
+                continue
             if x.kind == A_SEND_TASK:
                 held = <held_t *>x.slot
                 put_raw(self.out_of(x.node), held.data, held.size)
@@ -266,7 +278,7 @@ cdef class Broker:
             elif x.kind == A_CANCEL:
                 put_record(self.out_of(x.node), K_CANCEL, 4, numbers)
             else:
-                numbers[0] = self.balance.nodes[x.node].incarnation
+                numbers[0] = <uint64_t>x.slot if x.slot != NULL else self.balance.nodes[x.node].incarnation
                 numbers[1] = x.a
                 numbers[2] = x.b
                 numbers[3] = x.c

@@ -7,15 +7,30 @@ pyzmq ships and no header of it is at hand when scoop is built.
 from libc.stddef cimport size_t
 
 cdef enum:
+    ZMQ_PUB = 1
+    ZMQ_SUB = 2
+    ZMQ_REP = 4
     ZMQ_DEALER = 5
     ZMQ_ROUTER = 6
     ZMQ_ROUTING_ID = 5
+    ZMQ_SUBSCRIBE = 6
     ZMQ_LINGER = 17
     ZMQ_SNDHWM = 23
     ZMQ_RCVHWM = 24
     ZMQ_ROUTER_MANDATORY = 33
     ZMQ_ROUTER_HANDOVER = 56
     ZMQ_LAST_ENDPOINT = 32
+    ZMQ_RECONNECT_IVL_MAX = 21
+    ZMQ_TCP_KEEPALIVE = 34
+    ZMQ_IPV6 = 42
+    ZMQ_CURVE_SERVER = 47
+    ZMQ_CURVE_PUBLICKEY = 48
+    ZMQ_CURVE_SECRETKEY = 49
+    ZMQ_CURVE_SERVERKEY = 50
+    ZMQ_ZAP_DOMAIN = 55
+    ZMQ_CONNECT_ROUTING_ID = 61
+    ZMQ_HANDSHAKE_IVL = 66
+    ZMQ_ZAP_ENFORCE_DOMAIN = 93
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
     ZMQ_POLLIN = 1
@@ -61,3 +76,6 @@ cdef struct zmq_api_t:
     int (*msg_more)(const zmq_msg_t *) noexcept nogil
     int (*send)(void *, const void *, size_t, int) noexcept nogil
     int (*poll)(zmq_pollitem_t *, int, long) noexcept nogil
+    const char *(*msg_gets)(const zmq_msg_t *, const char *) noexcept nogil
+    int (*curve_keypair)(char *, char *) noexcept nogil
+    unsigned char *(*z85_decode)(unsigned char *, const char *) noexcept nogil

@@ -35,6 +35,7 @@ cdef class LocalQueue:
     cdef int take(self, call_t *call) noexcept nogil
     cdef void _trim(self) noexcept nogil
     cdef call_t *newest_own(self) noexcept nogil
+    cdef call_t *oldest(self) noexcept nogil             # of our own; it stays in the queue
     cdef call_t *oldest_own(self) noexcept nogil
     cdef call_t *next_foreign(self) noexcept nogil
     # The next call to give away, NULL if none: foreign ones from the end, then the oldest own.

@@ -133,6 +133,9 @@ cdef class LocalQueue:
             ring_push(&self.stale, call)
         return NULL
 
+    cdef call_t *oldest(self) noexcept nogil:
+        return _ring_front(&self.own) if self.own_count else NULL
+
     cdef call_t *oldest_own(self) noexcept nogil:
         cdef call_t *call
         while self.own.count:

@@ -15,7 +15,7 @@ class Socket:
     def __new__(
         cls,
         context: Context,
-        kind: Literal["router", "dealer"],
+        kind: Literal["router", "dealer", "pub", "sub", "rep"],
         identity: bytes = b"",
         linger_ms: int = 1000,
     ) -> Socket: ...

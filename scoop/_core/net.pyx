@@ -18,8 +18,8 @@ from posix.unistd cimport close, read, write
 
 from scoop._core.libzmq cimport (
     ETERM, ZMQ_DEALER, ZMQ_DONTWAIT, ZMQ_IO_THREADS, ZMQ_LAST_ENDPOINT, ZMQ_LINGER,
-    ZMQ_MAX_SOCKETS, ZMQ_POLLIN, ZMQ_RCVHWM, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER, ZMQ_ROUTER_MANDATORY,
-    ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, zmq_api_t, zmq_pollitem_t)
+    ZMQ_MAX_SOCKETS, ZMQ_POLLIN, ZMQ_PUB, ZMQ_RCVHWM, ZMQ_REP, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER,
+    ZMQ_ROUTER_MANDATORY, ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, ZMQ_SUB, zmq_api_t, zmq_pollitem_t)
 
 from scoop.errors import ForkedProcess, TransportError
 
@@ -82,7 +82,8 @@ def _load():
         raise ImportError(f"cannot open {os.fsdecode(path)}: {(<bytes>dlerror()).decode()}")
     names = ("version", "errno", "strerror", "ctx_new", "ctx_set", "ctx_term", "ctx_shutdown", "socket", "close",
              "setsockopt", "getsockopt", "bind", "connect", "msg_init", "msg_init_size", "msg_init_data",
-             "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll")
+             "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll", "msg_gets",
+             "curve_keypair", "z85_decode")
     for i, name in enumerate(names):
         slots[i] = dlsym(library, b"zmq_" + name.encode())
         if slots[i] == NULL:
@@ -133,13 +134,16 @@ cdef class Context:
             api.ctx_term(self.handle)
 
 
+cdef dict KINDS = {"router": ZMQ_ROUTER, "dealer": ZMQ_DEALER, "pub": ZMQ_PUB, "sub": ZMQ_SUB, "rep": ZMQ_REP}
+
+
 cdef class Socket:
-    """A ROUTER that binds or a DEALER that connects.
+    """One socket of libzmq, owned by whoever made it.
 
     Args:
         context: the context, kept alive by the socket.
-        kind: "router" or "dealer".
-        identity: for a dealer, the 8 bytes by which the router knows it.
+        kind: "router", "dealer", "pub", "sub" or "rep".
+        identity: for a dealer or router that connects, the 8 bytes by which a router knows it.
         linger_ms: how long closing may wait for unsent messages.
     """
 
@@ -151,7 +155,7 @@ cdef class Socket:
         if context.handle == NULL or context.pid != self.pid:
             raise ForkedProcess("this process was forked from one that uses scoop; start scoop before forking, "
                                 "or run the program that needs it as a process of its own")
-        self.handle = api.socket(context.handle, ZMQ_ROUTER if kind == "router" else ZMQ_DEALER)
+        self.handle = api.socket(context.handle, KINDS[kind])
         if self.handle == NULL:
             check_rc(-1, "socket", kind)
         context.sockets += 1
@@ -162,9 +166,16 @@ cdef class Socket:
         if kind == "router":
             api.setsockopt(self.handle, ZMQ_ROUTER_MANDATORY, &one, sizeof(int))
             api.setsockopt(self.handle, ZMQ_ROUTER_HANDOVER, &one, sizeof(int))
-        else:
+        if identity:
             check_rc(api.setsockopt(self.handle, ZMQ_ROUTING_ID, <const char *>identity, len(identity)),
                      "set identity", kind)
+
+    cdef int set_number(self, int option, int value) except -1:
+        return check_rc(api.setsockopt(self.handle, option, &value, sizeof(int)), f"option {option}", self.endpoint)
+
+    cdef int set_bytes(self, int option, bytes value) except -1:
+        return check_rc(api.setsockopt(self.handle, option, <const char *>value, len(value)), f"option {option}",
+                        self.endpoint)
 
     def bind(self, str endpoint not None):
         """Listen at `endpoint`; raises TransportError naming it."""
@@ -286,6 +297,13 @@ cdef int poll_for(void *socket, int wake_fd, int64_t timeout_us) noexcept nogil:
         rc |= 2
     if count == 2 and items[1].revents:
         rc |= 1
+    return rc
+
+
+cdef int poll_all(zmq_pollitem_t *items, int count, int64_t timeout_us) noexcept nogil:
+    cdef int rc = api.poll(items, count, -1 if timeout_us < 0 else <long>((timeout_us + 999) // 1000))
+    if rc < 0:
+        return -1 if api.zerrno() == EINTR else -3
     return rc
 
 

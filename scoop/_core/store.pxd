@@ -93,6 +93,7 @@ cdef class Store:
     cdef readonly uint64_t exported
     cdef readonly uint64_t received
     cdef void export_wanted(self) noexcept nogil
+    cdef uint32_t _estimate_us(self, call_t *call) noexcept nogil
     cdef void tell_surplus(self, bint stuck) noexcept nogil
     cdef void ask_work(self, bint idle) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil

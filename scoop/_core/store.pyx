@@ -100,6 +100,12 @@ cdef class Store:
         buf_free(&scratch)
         return rc
 
+    cdef uint32_t _estimate_us(self, call_t *call) noexcept nogil:
+        # Of a call of our own; NULL counts as unknown.
+        if call == NULL or call.form == NULL or call.form.est_ns == 0:
+            return UNKNOWN_EST_US
+        return <uint32_t>(call.form.est_ns * (call.items if call.items else 1) // 1000 + 1)
+
     cdef void export_wanted(self) noexcept nogil:
         cdef call_t *call
         pthread_mutex_lock(&self.lock)
@@ -114,11 +120,11 @@ cdef class Store:
             if call == NULL:
                 break
             if call.owner == 0:
-                call.est_us = UNKNOWN_EST_US
-                if call.form.est_ns:
-                    call.est_us = <uint32_t>(call.form.est_ns * (call.items if call.items else 1) // 1000 + 1)
+                call.est_us = self._estimate_us(call)
                 self.ledger.export(call)
             self.exported += 1
+            if self.surplus_told:
+                self.surplus_told -= 1      # as the broker counts: what comes after is news to it
             self.want_us -= call.est_us if call.est_us else 1
             self.encode_call(call, &self.out)
             self.stamp(AT_ENCODED)
@@ -163,8 +169,8 @@ cdef class Store:
             return
         self.surplus_told = now
         numbers[0] = now
-        numbers[1] = 0
         pthread_mutex_lock(&self.lock)
+        numbers[1] = self.queue.foreign_us + self.queue.own_count * self._estimate_us(self.queue.oldest())
         put_record(&self.out, K_SURPLUS, 2, numbers)
         pthread_mutex_unlock(&self.lock)
 

@@ -26,7 +26,17 @@ cdef enum kind_t:
     K_LOST = 12
     K_CONST = 13
     K_STOP = 14
-    K_END = 15
+    K_ASK = 15
+    K_REFUSE = 16
+    K_HINT = 17
+    K_HOLD = 18
+    K_END = 19
+
+# Who says HELLO.
+cdef enum:
+    ROLE_WORKER = 1
+    ROLE_ORIGIN = 2
+    ROLE_BROKER = 3
 
 # Bits of a task's flags.
 cdef enum:

@@ -28,7 +28,11 @@ TABLE = {
     K_LOST: ("LOST", "broker to owner", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("cause", "u"),
                                          ("detail", "b"))),
     K_CONST: ("CONST", "node to all", (("sender", "u"), ("name", "b"), ("payload", "b"))),
-    K_STOP: ("STOP", "broker to node", (("grace_ms", "u"),)),
+    K_STOP: ("STOP", "broker to node, origin to broker", (("grace_ms", "u"),)),
+    K_ASK: ("ASK", "broker to broker", (("need_us", "u"), ("idle", "u"))),
+    K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"),)),
+    K_HINT: ("HINT", "broker to neighbours", (("broker", "u"), ("sequence", "u"), ("tasks", "u"), ("work_us", "u"))),
+    K_HOLD: ("HOLD", "holding broker to owner's broker", (("owner", "u"), ("id", "u"))),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.

@@ -23,8 +23,8 @@ LAYERS = (
             *(f"_core.{name}" for name in ["wire", "scalars", "table", "call", "outbox", "libzmq", "proc"]),
         ],
     ),
-    ("machines", ["_core.localq", "_core.ledger", "_core.balance"]),
-    ("port", ["_core.net", "pickling", "pickling.*", "outcomes", "losses"]),
+    ("machines", ["_core.localq", "_core.ledger", "_core.balance", "_core.federation"]),
+    ("port", ["_core.net", "_core.curve", "pickling", "pickling.*", "outcomes", "losses"]),
     ("drivers", ["_core.*"]),
     ("launch", ["launch", "launch.*", "__main__", "broker"]),
     ("API", ["*"]),
@@ -41,7 +41,7 @@ SEAMS = {
     ("scoop._core.session", "scoop.helpers"),
 }
 
-PURE = ["wire", "scalars", "table", "outbox", "localq", "ledger", "balance"]
+PURE = ["wire", "scalars", "table", "outbox", "localq", "ledger", "balance", "federation"]
 PURE_CIMPORTS = {"libc.stdint", "libc.stdlib", "libc.string"}
 # What compilers and the C library's start-up need, and memory. Nothing that waits, reads or tells the time.
 C_SYMBOLS = {

@@ -115,6 +115,10 @@ HEARD_BY = {
     "both": ["broker", "desk"],
     "holder to owner": ["broker", "desk"],
     "owner to holder": ["broker", "desk"],
+    "broker to node, origin to broker": ["desk", "gateway"],
+    "broker to broker": ["gateway"],
+    "broker to neighbours": ["gateway"],
+    "holding broker to owner's broker": ["gateway"],
 }
 
 

@@ -33,8 +33,8 @@ MUTANTS = (
     Mutant(
         "the owner is not told of a loss",
         "balance",
-        "self.out.put(A_LOST, task.owner_slot, NULL, task.id, task.attempt, cause, blamed)",
-        "pass",
+        "        if to >= 0:\n            self.out.put(A_LOST,",
+        "        if to < 0:\n            self.out.put(A_LOST,",
     ),
     Mutant(
         "a cancel is not passed on",

@@ -393,7 +393,14 @@ def test_cancel_in_the_queue(world):
     world.request(1, 100)
     actions = [action for action in world.matched() if action[0] != "want"]
     assert [(name, slot) for name, _, slot, *_ in actions] == [("send", 1), ("drop", 2), ("send", 3)]
-    assert world.statistics() == {"nodes": 3, "queued": 0, "known": 2, "dispatched": 2, "dropped": 0}
+    assert world.statistics() == {
+        "nodes": 3,
+        "queued": 0,
+        "known": 2,
+        "dispatched": 2,
+        "dropped": 0,
+        "moved": 0,
+    }
 
 
 def test_cancelled_tasks_are_freed_without_any_room(world):

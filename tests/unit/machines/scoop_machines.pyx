@@ -1,6 +1,6 @@
 """The events of the pure machines as Python functions, one line each. For tests only."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 from scoop._core.balance cimport NODES_MAX, Balance, bnode_t
@@ -10,7 +10,7 @@ from scoop._core.ledger cimport (
     R_CANCELLED, R_COMPLETE, R_FAIL, R_IGNORE, R_REISSUE, R_REQUEUE, R_STARTED, Ledger, ruling_t)
 from scoop._core.localq cimport LocalQueue
 from scoop._core.outbox cimport (
-    A_ANSWER, A_CANCEL, A_DROP, A_LOST, A_SEND_TASK, A_WANT, Outbox)
+    A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, Outbox)
 from scoop._core.wire cimport (
     CANCEL_DROP, CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN, buf_free, buf_t, next_record,
     put_array, put_bin, put_blob, put_int, put_record, put_result, put_task, put_uint, reader_t, record_t, span_t)
@@ -20,7 +20,7 @@ RULINGS = {R_IGNORE: "ignore", R_COMPLETE: "complete", R_REISSUE: "reissue", R_F
 STATES = {S_WAITING: "waiting", S_QUEUED: "queued", S_RUNNING: "running", S_EXPORTED: "exported", S_DONE: "done",
           S_ARRIVED: "arrived", S_CANCELLED: "cancelled"}
 ACTIONS = {A_SEND_TASK: "send", A_WANT: "want", A_LOST: "lost", A_DROP: "drop", A_ANSWER: "answer",
-           A_CANCEL: "cancel"}
+           A_CANCEL: "cancel", A_HOLD: "hold"}
 NOT_STARTED = V_NOT_STARTED
 STARTED = V_STARTED
 UNKNOWN = V_UNKNOWN
@@ -156,14 +156,14 @@ cdef class BalanceHarness:
     cdef readonly Outbox out
     cdef readonly Balance balance
 
-    def __cinit__(self):
+    def __cinit__(self, home=0):
         self.out = Outbox()
-        self.balance = Balance(self.out)
+        self.balance = Balance(self.out, home)
 
     def slot_of(self, incarnation): return self.balance.slot_of(incarnation)
     def hello(self, incarnation, source=False): return self.balance.on_hello(incarnation, source)
     def request(self, int node, room_us, idle=False): self.balance.on_request(node, room_us, idle)
-    def surplus(self, int node, tasks): self.balance.on_surplus(node, tasks)
+    def surplus(self, int node, tasks, work_us=0): self.balance.on_surplus(node, tasks, work_us)
     def result(self, int node, owner, id): return self.balance.on_result(node, owner, id)
     def answer(self, int node, owner, id, int verdict):
         return self.balance.on_answer(node, owner, id, &verdict), verdict
@@ -175,8 +175,26 @@ cdef class BalanceHarness:
     def validate(self): self.balance.validate()
     def statistics(self): return self.balance.statistics()
 
-    def task(self, int node, owner, id, attempt=0, est_us=0, flags=0, size_t slot=1):
-        return self.balance.on_task(node, owner, id, attempt, est_us, flags, <void *>slot)
+    def task(self, int node, owner, id, attempt=0, est_us=0, flags=0, size_t slot=1, hops=1):
+        return self.balance.on_task(node, owner, id, attempt, est_us, hops, flags, <void *>slot)
+
+    def peer(self, number): return self.balance.on_peer(number)
+    def ask(self, int peer, room_us, idle=0): self.balance.on_ask(peer, room_us, idle)
+    def hold(self, int peer, owner, id): self.balance.on_hold(peer, owner, id)
+    def lost_there(self, int peer, owner, id): return self.balance.on_lost_there(peer, owner, id)
+    def way_to(self, owner): return self.balance.way_to(owner)
+
+    def lack(self):
+        """(us that nodes here could take, how many of them have nothing at all)."""
+        cdef int32_t idle = 0
+        lack = self.balance.lack_us(&idle)
+        return lack, idle
+
+    def spare(self):
+        """(tasks that could be given away, their us)."""
+        cdef int64_t work = 0
+        tasks = self.balance.spare(&work)
+        return tasks, work
 
     def drain(self):
         """The actions as tuples (name, node, slot, a, b, c, d)."""

@@ -1,0 +1,1 @@
+"""Simulation of large federations with scoop's own compiled machines."""

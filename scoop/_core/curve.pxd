@@ -1,0 +1,34 @@
+"""CURVE on TCP: key pairs, and the gate that decides whose connection is taken (ZAP, ZeroMQ RFC 27)."""
+
+from libc.stdint cimport uint64_t
+
+from scoop._core.libzmq cimport zmq_msg_t
+from scoop._core.net cimport Context, Socket
+from scoop._core.table cimport table_t
+
+# A key that may connect, and the one name that its peer may use.
+cdef struct allowed_t:
+    allowed_t *next         # with the same first bytes
+    char key[32]
+    uint64_t name
+
+cdef class Keys:
+    cdef readonly bytes public
+    cdef bytes _secret
+    cdef int guard(self, Socket socket) except -1
+    cdef int present(self, Socket socket, bytes server_key) except -1
+
+cdef class Gate:
+    cdef readonly Socket socket
+    cdef table_t allowed
+    cdef object unknown             # called with the hex of a key that is not allowed (yet), or None
+    cdef readonly uint64_t granted
+    cdef readonly uint64_t denied
+    # Answers all requests that wait. Called by the thread that polls, without the GIL.
+    cdef void answer(self) noexcept nogil
+    cdef allowed_t *_find(self, const char *key) noexcept nogil
+    cdef int _ask(self, const char *key) noexcept nogil
+    cdef int _reply(self, zmq_msg_t *frames, int count) noexcept nogil
+
+# Whether a message came from the peer that its key names: nobody takes another's address.
+cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil

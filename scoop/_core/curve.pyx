@@ -1,0 +1,219 @@
+"""CURVE on TCP: key pairs, and the gate that decides whose connection is taken (ZAP, ZeroMQ RFC 27).
+
+libzmq encrypts and proves; whom to take is asked here, through the one ZAP handler of a context. Without a handler
+libzmq takes everybody who knows the server's public key, unless a domain is set and enforced; both are, so a gate that
+is missing closes the door instead of opening it. A key may use one name only: libzmq attaches the name that the
+gate has answered to each message of the connection, where `is_from` finds it.
+"""
+
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+from scoop._core.libzmq cimport (
+    ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT, ZMQ_HANDSHAKE_IVL,
+    ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
+from scoop._core.net cimport api, check_rc
+from scoop._core.table cimport table_free, table_get, table_put
+
+cdef enum:
+    KEY_BYTES = 32
+    FRAMES_MAX = 8
+    HANDSHAKE_MS = 5000         # a silent connection holds a descriptor no longer than this
+
+
+cdef class Keys:
+    """A CURVE key pair, each key as 40 characters of Z85.
+
+    Args:
+        public, secret: an existing pair; both empty, the default, makes a new one.
+    """
+
+    def __cinit__(self, bytes public=b"", bytes secret=b""):
+        cdef char[41] made_public
+        cdef char[41] made_secret
+        cdef unsigned char[KEY_BYTES] raw
+        if not public and not secret:
+            check_rc(api.curve_keypair(made_public, made_secret), "curve_keypair", "")
+            public, secret = made_public[:40], made_secret[:40]
+        for key in (public, secret):
+            if len(key) != 40 or api.z85_decode(raw, <const char *>key) == NULL:
+                raise ValueError("a CURVE key is 40 characters of Z85")
+        self.public = public
+        self._secret = secret
+
+    @property
+    def secret(self):
+        """The secret half; it leaves the process only into a file of mode 0600 that the user asked for."""
+        return self._secret
+
+    cdef int guard(self, Socket socket) except -1:
+        # The side that is connected to: it asks the gate about everybody.
+        socket.set_number(ZMQ_CURVE_SERVER, 1)
+        socket.set_bytes(ZMQ_CURVE_PUBLICKEY, self.public)
+        socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
+        socket.set_bytes(ZMQ_ZAP_DOMAIN, b"scoop")
+        socket.set_number(ZMQ_ZAP_ENFORCE_DOMAIN, 1)
+        socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
+        socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+        return 0
+
+    cdef int present(self, Socket socket, bytes server_key) except -1:
+        # The side that connects; for the connections made from now on.
+        socket.set_bytes(ZMQ_CURVE_SERVERKEY, server_key)
+        socket.set_bytes(ZMQ_CURVE_PUBLICKEY, self.public)
+        socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
+        socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
+        socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+        return 0
+
+    def secure(self, Socket socket not None, bytes server_key not None):
+        """Let `socket` connect with these keys to whoever has `server_key`, from now on."""
+        self.present(socket, server_key)
+
+
+cdef class Gate:
+    """Says who may connect to the guarded sockets of a context; by default nobody.
+
+    Args:
+        context: whose sockets it guards; one gate in each.
+        unknown: called with a key (64 hex digits) that is not allowed, and may allow it; None: nobody is asked.
+    """
+
+    def __cinit__(self, Context context not None, object unknown=None):
+        self.unknown = unknown
+        self.socket = Socket(context, "rep", b"", 0)
+        self.socket.bind("inproc://zeromq.zap.01")
+
+    def __dealloc__(self):
+        cdef size_t i
+        cdef allowed_t *entry
+        cdef allowed_t *following
+        if self.allowed.mask:
+            for i in range(self.allowed.mask + 1):
+                entry = <allowed_t *>self.allowed.cells[i].value if self.allowed.cells[i].key else NULL
+                while entry != NULL:
+                    following = entry.next
+                    free(entry)
+                    entry = following
+        table_free(&self.allowed)
+
+    def allow(self, bytes key not None, uint64_t name):
+        """Take connections with this public key (40 characters of Z85, or its 32 bytes), as `name` only."""
+        cdef unsigned char[KEY_BYTES] raw
+        cdef uint64_t first
+        cdef allowed_t *entry
+        if len(key) == KEY_BYTES:
+            memcpy(raw, <const char *>key, KEY_BYTES)
+        elif len(key) != 40 or api.z85_decode(raw, <const char *>key) == NULL:
+            raise ValueError("a CURVE key is 40 characters of Z85")
+        entry = self._find(<const char *>raw)
+        if entry == NULL:
+            entry = <allowed_t *>calloc(1, sizeof(allowed_t))
+            if entry == NULL:
+                raise MemoryError
+            memcpy(entry.key, raw, KEY_BYTES)
+            memcpy(&first, raw, 8)
+            entry.next = <allowed_t *>table_get(&self.allowed, first | 1)
+            if table_put(&self.allowed, first | 1, entry) < 0:
+                free(entry)
+                raise MemoryError
+        entry.name = name
+
+    cdef allowed_t *_find(self, const char *key) noexcept nogil:
+        cdef uint64_t first
+        cdef allowed_t *entry
+        memcpy(&first, key, 8)
+        entry = <allowed_t *>table_get(&self.allowed, first | 1)
+        while entry != NULL and memcmp(entry.key, key, KEY_BYTES) != 0:
+            entry = entry.next
+        return entry
+
+    cdef int _ask(self, const char *key) noexcept nogil:
+        # Rare: a worker that was started by hand leaves its key where only this user can.
+        with gil:
+            if self.unknown is not None:
+                try:
+                    self.unknown(key[:KEY_BYTES].hex())
+                except Exception as error:
+                    import logging
+
+                    logging.getLogger("scoop").warning("a key could not be looked up: %s", error)
+        return 0
+
+    cdef void answer(self) noexcept nogil:
+        cdef zmq_msg_t[FRAMES_MAX] frames
+        cdef int count, i
+        cdef bint more
+        while True:
+            count = 0
+            more = True
+            while more and count < FRAMES_MAX:
+                api.msg_init(&frames[count])
+                if api.msg_recv(&frames[count], self.socket.handle, ZMQ_DONTWAIT) < 0:
+                    api.msg_close(&frames[count])
+                    more = False
+                    if count == 0:
+                        return
+                    break
+                more = api.msg_more(&frames[count]) != 0
+                count += 1
+            self._reply(frames, count)
+            for i in range(count):
+                api.msg_close(&frames[i])
+
+    cdef int _reply(self, zmq_msg_t *frames, int count) noexcept nogil:
+        # A request: version, id, domain, address, identity, mechanism, key.
+        cdef allowed_t *entry = NULL
+        cdef char[32] name
+        cdef void *socket = self.socket.handle
+        cdef int size = 0
+        cdef const char *key
+        if count == 7 and api.msg_size(&frames[6]) == KEY_BYTES:
+            key = <const char *>api.msg_data(&frames[6])
+            entry = self._find(key)
+            if entry == NULL:
+                self._ask(key)
+                entry = self._find(key)
+        if entry != NULL:
+            size = snprintf(name, 32, "%016llx", <unsigned long long>entry.name)
+            self.granted += 1
+        else:
+            self.denied += 1
+        api.send(socket, b"1.0", 3, ZMQ_SNDMORE)
+        if count > 1:
+            api.send(socket, api.msg_data(&frames[1]), api.msg_size(&frames[1]), ZMQ_SNDMORE)
+        else:
+            api.send(socket, b"", 0, ZMQ_SNDMORE)
+        if entry != NULL:
+            api.send(socket, b"200", 3, ZMQ_SNDMORE)
+        else:
+            api.send(socket, b"400", 3, ZMQ_SNDMORE)
+        api.send(socket, b"", 0, ZMQ_SNDMORE)
+        api.send(socket, name, <size_t>size, ZMQ_SNDMORE)
+        return api.send(socket, b"", 0, 0)
+
+    def close(self):
+        """Close the gate: nobody is taken any more."""
+        self.socket.close()
+
+
+cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:
+    cdef char[32] expected
+    cdef const char *found = api.msg_gets(message, b"User-Id")
+    if found == NULL:
+        return False
+    snprintf(expected, 32, "%016llx", <unsigned long long>name)
+    return memcmp(found, expected, 17) == 0
+
+
+def to_hex(bytes key not None):
+    """The 64 hex digits of a key of 40 characters of Z85: a name for files.
+
+    Raises:
+        ValueError: it is no key.
+    """
+    cdef unsigned char[KEY_BYTES] raw
+    if len(key) != 40 or api.z85_decode(raw, <const char *>key) == NULL:
+        raise ValueError("a CURVE key is 40 characters of Z85")
+    return (<char *>raw)[:KEY_BYTES].hex()

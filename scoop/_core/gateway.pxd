@@ -1,0 +1,21 @@
+"""The broker of one host of a federation: the federation's part of each turn."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from scoop._core.broker cimport held_t
+from scoop._core.federation cimport Federation
+from scoop._core.net cimport Socket
+from scoop._core.roads cimport Roads
+from scoop._core.wire cimport buf_t, record_t
+
+cdef class Gateway(Roads):
+    cdef readonly Federation federation
+    cdef buf_t hint
+    cdef readonly bint stopped      # the origin has said that the job is over
+
+    cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil
+    cdef void _receive_hints(self) noexcept nogil
+    cdef void _pass_on(self, int slot, held_t *held) noexcept nogil
+    cdef void _on_ask(self, int slot, record_t *r) noexcept nogil
+    cdef void _decide(self) noexcept nogil
+    cdef int64_t _patience_us(self) noexcept nogil

@@ -1,0 +1,289 @@
+"""The broker of one host of a federation: the federation's part of each turn.
+
+Hints decide nothing but whom to ask: what correctness needs travels by door and road (see roads.pyx).
+"""
+
+from libc.stdint cimport int32_t, uint32_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from scoop._core.broker cimport Broker, lost_t
+from scoop._core.libzmq cimport ZMQ_POLLIN, zmq_msg_t, zmq_pollitem_t
+from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns, poll_all
+from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEND_TASK, action_t
+from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
+from scoop._core.wire cimport (
+    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
+    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK, buf_free,
+    next_record, put_raw, put_record, put_task, reader_t)
+
+cdef enum:
+    MESSAGES_PER_SOCKET = 512
+
+
+cdef class Gateway(Roads):
+    """The broker of one host of a federation.
+
+    Args:
+        socket: a bound ROUTER for the processes of this host, or None if there are none.
+        number: of this broker, from 1; each broker of a job has its own.
+    """
+
+    def __cinit__(self, Socket socket=None, uint64_t number=0):
+        self.federation = Federation(self.out, number)
+
+    def __dealloc__(self):
+        buf_free(&self.hint)
+
+    def add_peer(self, uint64_t number, str address not None, str meta not None, bytes key not None, bint neighbour):
+        """Get to know another broker; nothing is sent before there is something for it.
+
+        Args:
+            number: its number.
+            address, meta: where it listens, for tasks and for subscribers.
+            key: its public key.
+            neighbour: whether to listen to its hints.
+        """
+        cdef int slot
+        if number == self.number:
+            raise ValueError(f"two brokers of this job have the number {number}; start one of them again")
+        slot = self.balance.on_peer(number)
+        if slot < 0 or self.federation.on_peer(number, slot, neighbour) < 0:
+            raise MemoryError("there are too many brokers")
+        if self.know(number, address, meta, key, slot, neighbour):
+            self._offer_constants(slot)
+
+    def remove_peer(self, uint64_t number):
+        """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
+        cdef int slot = self.balance.slot_of(number)
+        if slot < 0:
+            return
+        self.peers.pop(number, None)
+        self.federation.on_gone(slot)
+        with nogil:
+            self.balance.on_lost(slot, 0, 0, 1)
+            self._carry_out(NULL, 0)
+            self.settle()
+
+    def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
+        """A process of this host is dead; see `Node.report_lost`."""
+        cdef lost_t *lost = <lost_t *>calloc(1, sizeof(lost_t))
+        if lost == NULL:
+            raise MemoryError
+        lost.incarnation = incarnation
+        lost.blamed_owner = owner
+        lost.blamed_id = id
+        lost.cause = 1
+        lost.detail_size = len(detail)
+        lost.detail = <char *>malloc(len(detail) + 1)
+        memcpy(lost.detail, <const char *>detail, len(detail))
+        lost.next = self.lost
+        self.lost = lost
+        with nogil:
+            self.settle()
+
+    # ----------------------------------------------------------------------------------------- sending
+
+    cdef void _pass_on(self, int slot, held_t *held) noexcept nogil:
+        # To another broker, with one more hop.
+        cdef reader_t reader
+        cdef record_t r
+        reader.data = held.data
+        reader.size = held.size
+        reader.pos = 0
+        if next_record(&reader, &r) == 1:
+            put_task(self.out_of(slot), r.num[F_OWNER], r.num[F_ID], <uint32_t>r.num[F_ATTEMPT],
+                     <uint32_t>r.num[F_TASK_HOPS] + 1, <uint32_t>r.num[F_TASK_FLAGS], <uint32_t>r.num[F_TASK_FN],
+                     r.num[F_TASK_EST], r.span[F_TASK_LINEAGE].data, r.span[F_TASK_FORM], r.span[F_TASK_PAYLOAD])
+            self.federation.on_task(slot, r.num[F_TASK_EST], False, now_ns() // 1000)
+        free(held)
+
+    cdef void _carry_far(self, action_t *x) noexcept nogil:
+        cdef uint64_t[4] numbers
+        numbers[0] = x.a
+        numbers[1] = x.b
+        numbers[2] = x.c
+        if x.kind == A_SEND_TASK:
+            self._pass_on(x.node, <held_t *>x.slot)
+        elif x.kind == A_HOLD:
+            put_record(self.out_of(x.node), K_HOLD, 2, numbers)
+        elif x.kind == A_ASK:
+            put_record(self.out_of(x.node), K_ASK, 2, numbers)
+        elif x.kind == A_REFUSE:
+            put_record(self.out_of(x.node), K_REFUSE, 1, numbers)
+        elif x.kind == A_CREDIT:
+            self.balance.on_ask(x.node, <int64_t>x.a, <int>x.b)
+        elif x.kind == A_HINT:
+            numbers[0] = self.number
+            numbers[1] = x.c
+            numbers[2] = x.a
+            numbers[3] = x.b
+            put_record(&self.hint, K_HINT, 4, numbers)
+            self.meta.send(&self.hint)
+            self.hint.size = 0
+
+    def _offer_constants(self, int slot):
+        # Those that nodes of ours have set; others come from their own brokers.
+        cdef held_t *held = self.constants
+        cdef reader_t reader
+        cdef record_t r
+        while held != NULL:
+            reader.data = held.data
+            reader.size = held.size
+            reader.pos = 0
+            if next_record(&reader, &r) == 1 and self.balance.slot_of(r.num[1]) >= 0:
+                put_raw(self.out_of(slot), held.data, held.size)
+            held = held.next
+
+    # --------------------------------------------------------------------------------------- receiving
+
+    cdef int _introduced(self, uint64_t number, bytes text) except -1:
+        address, meta, key = text.split(b" ")
+        self.add_peer(number, address.decode(), meta.decode(), key, True)
+        return 0
+
+    cdef void _receive_hints(self) noexcept nogil:
+        cdef zmq_msg_t message
+        cdef uint64_t peer = 0
+        cdef reader_t reader
+        cdef record_t r
+        cdef int got = 1, count = 0, slot
+        while got == 1 and count < MESSAGES_PER_SOCKET:
+            message_init(&message)
+            got = self.ears.receive(&message, &peer)
+            if got == 1:
+                count += 1
+                reader.data = message_data(&message)
+                reader.size = message_size(&message)
+                reader.pos = 0
+                if next_record(&reader, &r) == 1 and r.kind == K_HINT:
+                    slot = self.balance.slot_of(r.num[1])
+                    if slot >= 0:
+                        self.federation.on_hint(slot, r.num[2], <int64_t>r.num[3], now_ns() // 1000)
+                else:
+                    self.malformed += 1
+            message_close(&message)
+
+    cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
+        cdef bint peer = self.balance.nodes[slot].peer != 0
+        if not peer:
+            if r.kind == K_STOP and self.balance.nodes[slot].source:
+                self.stop_all = True
+                self.stopped = True
+            elif r.kind != K_STOP:
+                Broker._on_record(self, slot, r)
+        elif r.kind == K_TASK:
+            self.federation.on_task(slot, r.num[F_TASK_EST], True, now_ns() // 1000)
+            self._on_task(slot, r)
+        elif r.kind == K_LOST:
+            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID]), r)
+        elif r.kind == K_ASK:
+            self._on_ask(slot, r)
+        elif r.kind == K_REFUSE:
+            self.federation.on_refuse(slot, r.num[1], now_ns() // 1000)
+        elif r.kind == K_HOLD:
+            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID])
+        elif r.kind == K_STOP:
+            self.stop_all = True
+            self.stopped = True
+        elif r.kind != K_REQUEST and r.kind != K_SURPLUS:
+            Broker._on_record(self, slot, r)
+
+    cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
+        cdef int32_t idle = 0
+        cdef int64_t work = 0
+        cdef int64_t tasks = self.balance.spare(&work)
+        cdef int64_t lack = self.balance.lack_us(&idle)
+        if lack > 0 and work > 0:       # our own come first
+            tasks = tasks * max(<int64_t>0, work - lack) // work
+            work = max(<int64_t>0, work - lack)
+        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, now_ns() // 1000)
+
+    # ----------------------------------------------------------------------------------------- turning
+
+    cdef void settle(self) noexcept nogil:
+        if self.lost != NULL:
+            self._on_lost()
+        self._stop_nodes()
+        self._carry_out(NULL, 0)        # what peers have asked for is credit before tasks are given out
+        self.balance.match()
+        self._decide()
+        self._carry_out(NULL, 0)
+        self._flush()
+
+    cdef void _decide(self) noexcept nogil:
+        cdef int32_t idle = 0
+        cdef int64_t work = 0
+        cdef int64_t lack = self.balance.lack_us(&idle)
+        cdef int64_t tasks = self.balance.spare(&work)
+        self.federation.decide(lack, idle, tasks, work, now_ns() // 1000)
+
+    cdef int64_t _patience_us(self) noexcept nogil:
+        cdef uint64_t until = self.federation.next_us()
+        cdef uint64_t now
+        if until == 0:
+            return -1
+        now = now_ns() // 1000
+        return 0 if until <= now else <int64_t>(until - now)
+
+    cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil:
+        # 1: `fd` is readable, 0: not, -1: a signal.
+        cdef zmq_pollitem_t[6] items
+        cdef int i, rc
+        cdef int count = 6 if self.socket is not None else 5
+        for i in range(6):
+            items[i].socket = NULL
+            items[i].fd = 0
+            items[i].events = ZMQ_POLLIN
+            items[i].revents = 0
+        items[0].fd = fd
+        items[1].socket = self.gate.socket.handle
+        items[2].socket = self.door.handle
+        items[3].socket = self.road.handle
+        items[4].socket = self.ears.handle
+        if self.socket is not None:
+            items[5].socket = self.socket.handle
+        rc = poll_all(items, count, timeout_us)
+        if rc < 0:
+            return -1
+        if items[1].revents:
+            self.gate.answer()
+        if items[2].revents:
+            self._receive_from(self.door, WAY_DOOR)
+        if items[3].revents:
+            self._receive_from(self.road, WAY_ROAD)
+        if items[4].revents:
+            self._receive_hints()
+        if items[5].revents:
+            self.receive(MESSAGES_PER_SOCKET)
+        self.settle()
+        return 1 if items[0].revents else 0
+
+    # ------------------------------------------------------------------------------------ from Python
+
+    def step(self, int fd, double timeout_s):
+        """One turn of at most `timeout_s` seconds; returns whether the descriptor `fd` is readable."""
+        cdef int rc
+        cdef int64_t patience
+        with nogil:
+            patience = self._patience_us()
+            if patience < 0 or patience > <int64_t>(timeout_s * 1e6):
+                patience = <int64_t>(timeout_s * 1e6)
+            rc = self.turn(fd, patience)
+        return rc == 1
+
+    def run(self, int fd):
+        """Serve until the descriptor `fd` is readable or the job is over; blocks without the GIL. True: the former."""
+        cdef int rc = 0
+        while rc == 0 and not self.stopped:
+            with nogil:
+                while rc == 0 and not self.stopped:
+                    rc = self.turn(fd, self._patience_us())
+            if rc == -1:
+                rc = 0              # a signal: Python's handlers run here
+        return rc == 1
+
+    def statistics(self):
+        """Return the counters of balance, federation, gate and this driver."""
+        return dict(Broker.statistics(self), **self.federation.statistics(), granted=self.gate.granted,
+                    denied=self.gate.denied, strangers=self.strangers)

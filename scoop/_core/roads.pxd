@@ -1,0 +1,34 @@
+"""How frames get to other hosts and from there: the sockets of a broker with peers."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from scoop._core.broker cimport Broker
+from scoop._core.curve cimport Gate, Keys
+from scoop._core.net cimport Context, Socket
+
+# How frames get to a node.
+cdef enum:
+    WAY_LOCAL = 0       # by the socket of this host
+    WAY_DOOR = 1        # it has come to us over TCP
+    WAY_ROAD = 2        # we have gone to it
+    WAY_NONE = 3        # a broker that nobody has spoken to yet
+
+cdef class Roads(Broker):
+    cdef readonly uint64_t number
+    cdef readonly Gate gate
+    cdef readonly Keys keys
+    cdef Context context
+    cdef Socket door                # ROUTER that is connected to
+    cdef Socket road                # ROUTER that connects
+    cdef Socket meta                # PUB: our hints
+    cdef Socket ears                # SUB: those of our neighbours
+    cdef uint8_t *ways              # by slot
+    cdef dict peers                 # number -> (address, meta address, key)
+    cdef bytes introduction         # our HELLO
+    cdef readonly uint64_t strangers    # frames that came in another's name
+
+    cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
+    cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
+    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil
+    cdef int _introduced(self, uint64_t number, bytes text) except -1
+    cdef int _dial(self, int slot) except -1

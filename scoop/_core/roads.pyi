@@ -1,0 +1,29 @@
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+from scoop._core.broker import Broker
+from scoop._core.curve import Gate, Keys
+from scoop._core.net import Context, Socket
+
+@disjoint_base
+class Roads(Broker):
+    def __new__(cls, socket: Socket | None = None, number: int = 0) -> Roads: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def gate(self) -> Gate: ...
+    @property
+    def keys(self) -> Keys: ...
+    @property
+    def strangers(self) -> int: ...
+    def open(
+        self,
+        context: Context,
+        keys: Keys,
+        address: str,
+        meta: str,
+        unknown: Callable[[str], object] | None = None,
+    ) -> tuple[str, str]: ...
+    def introduce(self, address: str, meta: str) -> None: ...
+    def close(self) -> None: ...

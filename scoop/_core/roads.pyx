@@ -1,0 +1,193 @@
+"""How frames get to other hosts and from there: the sockets of a broker with peers.
+
+Beside the socket of its own host it has a door that brokers, and workers started by hand, come to; a road by which
+it goes to other brokers, each at the first frame for it; the meta socket on which it tells its neighbours how much
+work it has, and ears for theirs. All of them are TCP with CURVE, and a gate says who may connect.
+"""
+
+import os
+
+from libc.stdlib cimport calloc, free
+
+from scoop._core.balance cimport NODES_MAX
+from scoop._core.curve cimport is_from
+from scoop._core.libzmq cimport (
+    ZMQ_CONNECT_ROUTING_ID, ZMQ_IPV6, ZMQ_RECONNECT_IVL_MAX, ZMQ_SUBSCRIBE, zmq_msg_t)
+from scoop._core.net cimport message_close, message_data, message_init, message_size
+from scoop._core.wire cimport (
+    K_HELLO, PROTOCOL_VERSION, ROLE_BROKER, buf_free, buf_t, next_record, put_raw, reader_t, record_t)
+from scoop._core.wire import encode
+
+cdef enum:
+    MESSAGES_PER_SOCKET = 512
+    RECONNECT_MS_MAX = 2000
+
+
+cdef class Roads(Broker):
+    """A broker that other hosts can reach; see Gateway for its arguments."""
+
+    def __cinit__(self, Socket socket=None, uint64_t number=0):
+        if number == 0:
+            raise ValueError("a broker of a federation has a number from 1")
+        self.number = number
+        self.peers = {}
+        self.ways = <uint8_t *>calloc(NODES_MAX, 1)
+        if self.ways == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.ways)
+
+    def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None):
+        """Open the sockets to other hosts.
+
+        Args:
+            context: of all of them; it must have no other gate.
+            keys: those of this broker.
+            address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``; port 0 takes a free one.
+            unknown: see `Gate`.
+
+        Returns:
+            The two endpoints with their ports.
+
+        Raises:
+            TransportError: one cannot be bound; names it.
+        """
+        cdef bytes me = self.number.to_bytes(8, "little")
+        self.context = context
+        self.keys = keys
+        self.gate = Gate(context, unknown)
+        self.door = Socket(context, "router", b"", 1000)
+        keys.guard(self.door)
+        self.road = Socket(context, "router", me, 1000)
+        self.meta = Socket(context, "pub", b"", 0)
+        keys.guard(self.meta)
+        self.ears = Socket(context, "sub", b"", 0)
+        self.ears.set_bytes(ZMQ_SUBSCRIBE, b"")
+        for socket in (self.door, self.road, self.meta, self.ears):
+            (<Socket>socket).set_number(ZMQ_IPV6, 1)
+            (<Socket>socket).set_number(ZMQ_RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
+        self.door.bind(address)
+        self.meta.bind(meta)
+        return self.door.endpoint, self.meta.endpoint
+
+    def introduce(self, str address not None, str meta not None):
+        """Set the addresses under which other hosts reach this broker; it names them when it says hello."""
+        text = b" ".join([address.encode(), meta.encode(), self.keys.public])
+        self.introduction = encode(K_HELLO, self.number, PROTOCOL_VERSION, ROLE_BROKER, os.getpid(), text)
+
+    cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
+        # Notes how to reach a broker. Nothing is sent before there is something for it.
+        cdef bint fresh = number not in self.peers
+        self.gate.allow(key, number)
+        self.peers[number] = (address, meta, key)
+        if fresh:
+            self.ways[slot] = WAY_NONE
+        if fresh and neighbour and meta:
+            self.keys.present(self.ears, key)
+            self.ears.connect(meta)
+        return fresh
+
+    # ----------------------------------------------------------------------------------------- sending
+
+    cdef void _send(self, int slot) noexcept nogil:
+        cdef uint64_t peer = self.balance.nodes[slot].incarnation
+        cdef int rc
+        if self.ways[slot] == WAY_LOCAL or self.outs[slot].size == 0:
+            Broker._send(self, slot)
+            return
+        if self.ways[slot] == WAY_NONE:
+            with gil:
+                try:
+                    self._dial(slot)
+                except Exception:
+                    import logging
+
+                    logging.getLogger("scoop").exception("broker %d cannot be reached", peer)
+        if self.ways[slot] == WAY_NONE:
+            rc = -1
+        elif self.ways[slot] == WAY_DOOR:
+            rc = self.door.send_to(<const char *>&peer, 8, &self.outs[slot])
+        else:
+            rc = self.road.send_to(<const char *>&peer, 8, &self.outs[slot])
+        if rc < 0:
+            # Unreachable: whoever watches it tells when it is dead, and owners issue again what was lost.
+            self.outs[slot].size = 0
+
+    cdef int _dial(self, int slot) except -1:
+        cdef uint64_t number = self.balance.nodes[slot].incarnation
+        cdef buf_t hello
+        address, _, key = self.peers[number]
+        self.keys.present(self.road, key)
+        self.road.set_bytes(ZMQ_CONNECT_ROUTING_ID, number.to_bytes(8, "little"))
+        self.road.connect(address)
+        self.ways[slot] = WAY_ROAD
+        hello.data = NULL
+        hello.size = 0
+        hello.cap = 0
+        put_raw(&hello, <const char *>self.introduction, len(self.introduction))
+        self.road.send_to(<const char *>&number, 8, &hello)
+        buf_free(&hello)
+        return 0
+
+    # --------------------------------------------------------------------------------------- receiving
+
+    cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil:
+        cdef zmq_msg_t message
+        cdef uint64_t peer
+        cdef int got = 1, count = 0, slot
+        while got == 1 and count < MESSAGES_PER_SOCKET:
+            peer = 0
+            message_init(&message)
+            got = socket.receive(&message, &peer)
+            if got == 1:
+                count += 1
+                slot = self.balance.slot_of(peer)
+                if way == WAY_DOOR and not is_from(&message, peer):
+                    self.strangers += 1
+                elif slot >= 0 and (self.ways[slot] == way or self.balance.nodes[slot].peer):
+                    if self.ways[slot] == WAY_NONE:
+                        self.ways[slot] = way
+                    self.feed(slot, message_data(&message), message_size(&message))
+                elif slot < 0:
+                    self._meet(peer, way, message_data(&message), message_size(&message))
+                else:
+                    self.strangers += 1
+            message_close(&message)
+        return count
+
+    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil:
+        # Somebody new at the door: a worker started by hand, or a broker that knows us already.
+        cdef reader_t reader
+        cdef record_t r
+        cdef int slot
+        reader.data = data
+        reader.size = size
+        reader.pos = 0
+        if next_record(&reader, &r) == 1 and r.kind == K_HELLO and r.num[3] == ROLE_BROKER and r.num[1] == peer and (
+                r.num[2] == PROTOCOL_VERSION):
+            with gil:
+                try:
+                    self._introduced(peer, r.span[5].data[:r.span[5].size])
+                except Exception as error:
+                    import logging
+
+                    logging.getLogger("scoop").warning("a broker came that cannot be taken: %s", error)
+                    return
+            slot = self.balance.slot_of(peer)
+            self.ways[slot] = way
+            self.feed(slot, data, size)
+            return
+        self._hello(peer, data, size)
+        slot = self.balance.slot_of(peer)
+        if slot >= 0:
+            self.ways[slot] = way
+
+    cdef int _introduced(self, uint64_t number, bytes text) except -1:
+        raise NotImplementedError
+
+    def close(self):
+        """Close all sockets but the local one; what was sent goes out within a second."""
+        for socket in (self.door, self.road, self.meta, self.ears):
+            (<Socket>socket).close()
+        self.gate.close()
