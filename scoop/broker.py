@@ -1,7 +1,7 @@
-"""``python -m scoop.broker``: the broker as a process of its own.
+"""``python -m scoop.broker``: the broker as a process of its own, started by hand.
 
-It is the loop that a program otherwise runs as a thread, and opens nothing but one Unix socket. On several
-hosts brokers will speak TCP to each other, always with keys; until then a TCP address is refused.
+At a TCP address it is a broker of a federation: workers and other brokers come to it, always with keys. At a
+Unix socket it is the loop that a program otherwise runs as a thread, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,14 +16,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ADDRESS_VARIABLE = "BROKER_ADDRESS"
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 _USAGE = f"""\
-usage: python -m scoop.broker --address ipc:///directory/socket
+usage: python -m scoop.broker [options]
 
-Dispatches tasks between the processes that connect to the address, until SIGTERM or SIGINT.
+Dispatches tasks between the processes that connect to it, until SIGTERM, SIGINT or the end of the job.
 
-  --address A   a Unix socket in a directory that only you can use (mode 0700) [{ADDRESS_VARIABLE}]
+  --address A      where to listen [BROKER_ADDRESS]; default {DEFAULT_ADDRESS}; tcp://*:5555
+                   for all hosts, or ipc:///directory/socket in a directory that only you can use
+  --meta A         where to tell other brokers of its load [META_ADDRESS]; default: the port after it
+  --peers A,B      task sockets of the other brokers [BROKER_ADDRESSES]
+  --meta-peers A,B their meta sockets [META_ADDRESSES]; default: the ports after those
+  --key-file F     write a key file, for one worker on a host that does not share your home
+  -v, --verbose
   -h, --help
+
+Processes of yours that share your home find the broker's key by themselves. The variables may
+have the prefix SCOOP_, which wins.
 """
 
 
@@ -37,14 +46,11 @@ def check_address(address: str) -> str:
     Raises:
         AddressError: it is of another kind, somebody else could reach it, or a broker listens there already.
     """
-    kind, separator, path = address.partition("://")
-    if separator and kind == "tcp":
-        raise AddressError(
-            f"{address}: TCP needs keys, which come with the federation of several hosts; "
-            "use ipc:///directory/name"
-        )
+    kind, _, path = address.partition("://")
     if kind != "ipc" or not path.startswith("/"):
-        raise AddressError(f"{address!r} is no address for a broker; use ipc:///directory/name")
+        raise AddressError(
+            f"{address!r} is no address for a broker; use tcp://host:port or ipc:///directory/name"
+        )
     if len(os.fsencode(path)) > 107:
         raise AddressError(f"{address}: the path of a Unix socket has at most 107 bytes")
     folder = os.path.dirname(path)
@@ -104,26 +110,107 @@ def serve(address: str) -> None:
         os.close(stop_end)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    rest = list(sys.argv[1:] if argv is None else argv)
-    address = os.environ.pop(ADDRESS_VARIABLE, "")
+def next_port(address: str) -> str:
+    """The same TCP address with the port after it.
+
+    Raises:
+        AddressError: it is no TCP address with a port.
+    """
+    head, _, port = address.rpartition(":")
+    if not head.startswith("tcp://") or not port.isdigit() or not 0 < int(port) < 65535:
+        raise AddressError(
+            f"{address!r} is no address for a broker; use tcp://host:port or ipc:///directory/name"
+        )
+    return f"{head}:{int(port) + 1}"
+
+
+def serve_tcp(given: dict[str, str]) -> None:
+    """Be a broker of a federation until the end of the job. Blocks; the main thread only.
+
+    Args:
+        given: address, meta, peers, meta_peers and key_file, as on the command line; empty where not given.
+
+    Raises:
+        AddressError: an address makes no sense.
+        TransportError: an address cannot be bound. Also what `Standing` raises.
+    """
+    from scoop.launch.standing import Standing
+
+    address = given["address"]
+    meta = given["meta"] or next_port(address)
+    peers = _words(given["peers"])
+    metas = _words(given["meta_peers"]) or [next_port(peer) for peer in peers]
+    if len(metas) != len(peers):
+        raise AddressError(
+            f"{len(peers)} brokers but {len(metas)} meta sockets: there is one for each, in order"
+        )
+    for each in (meta, *peers, *metas):
+        next_port(each)
+    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"])
+    try:
+        print(f"scoop broker (process {os.getpid()}) listens at {standing.address}", flush=True)
+        standing.serve()
+    finally:
+        standing.close()
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def _from_environment(name: str) -> str:
+    plain, ours = os.environ.pop(name, ""), os.environ.pop("SCOOP_" + name, "")
+    return ours or plain
+
+
+def _parse(rest: list[str]) -> dict[str, str] | str:
+    """What was given; or, as text, what is wrong ("" for help)."""
+    given = {
+        "address": _from_environment("BROKER_ADDRESS"),
+        "meta": _from_environment("META_ADDRESS"),
+        "peers": _from_environment("BROKER_ADDRESSES"),
+        "meta_peers": _from_environment("META_ADDRESSES"),
+        "name": _from_environment("BROKER_NAME"),
+        "key_file": "",
+        "verbose": "",
+    }
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
+        key = name.removeprefix("--").replace("-", "_")
         if name in ("-h", "--help"):
-            print(_USAGE, end="")
-            return 0
-        if name != "--address" or not (equals or rest):
-            print(f"scoop.broker: {word}: unknown, or without a value\n{_USAGE}", file=sys.stderr, end="")
+            return ""
+        if name in ("-v", "--verbose"):
+            given["verbose"] += "v"
+        elif not name.startswith("--") or key not in given or not (equals or rest):
+            return f"{word}: unknown, or without a value"
+        else:
+            given[key] = value if equals else rest.pop(0)
+    given["address"] = given["address"] or DEFAULT_ADDRESS
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    given = _parse(list(sys.argv[1:] if argv is None else argv))
+    if isinstance(given, str):
+        if given:
+            print(f"scoop.broker: {given}\n{_USAGE}", file=sys.stderr, end="")
             return 2
-        address = value if equals else rest.pop(0)
-    if not address:
-        print(f"scoop.broker: no address is given\n{_USAGE}", file=sys.stderr, end="")
-        return 2
+        print(_USAGE, end="")
+        return 0
+    if given["verbose"]:
+        import logging
+
+        logging.basicConfig(
+            level=logging.INFO if given["verbose"] == "v" else logging.DEBUG, format="%(message)s"
+        )
     try:
-        serve(address)
-    except (AddressError, OSError) as error:
+        if given["address"].startswith("tcp:"):
+            serve_tcp(given)
+        else:
+            serve(given["address"])
+    except (AddressError, OSError, RuntimeError) as error:
         print(f"scoop.broker: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from scoop.config import Config
@@ -12,12 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scoop._core.session import Session
-    from scoop.launch.pool import Pool
+    from scoop.launch.origin import Origin
 
 session: Session | None = None
 """The session of this process, None until there is one."""
 
-pool: Pool | None = None
+pool: Origin | None = None
 """In the origin, what belongs to the session."""
 
 is_origin = True
@@ -26,6 +27,8 @@ worker_name = "origin"
 log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
+_PLACE_VARIABLES = ("IS_ORIGIN", "WORKER_NAME", "BROKER_NAME", "BROKER_ADDRESS", "META_ADDRESS")
+_by_hand: bool | None = None  # looked up once: the variables leave the environment
 _given: dict[str, Any] = {}  # by the command line and `configure`, above the environment
 _lock = threading.RLock()
 
@@ -87,6 +90,13 @@ def _start() -> Session:
     with _lock:
         if session is not None:
             return session
+        if started_by_hand():
+            from scoop.launch import byhand
+
+            pool = byhand.join_as_origin(settings())
+            size = pool.total
+            session = pool.session
+            return session
         from scoop.launch.pool import Pool
 
         config = settings()
@@ -97,6 +107,29 @@ def _start() -> Session:
         size = count
         session = pool.session
         return session
+
+
+def started_by_hand() -> bool:
+    """Whether variables of the environment say which broker this process belongs to."""
+    global _by_hand
+    if _by_hand is None:
+        # Looked at without an import, for nearly every program has none of them.
+        names = ["IS_ORIGIN", "BROKER_ADDRESS", *("SCOOP_" + name for name in _PLACE_VARIABLES)]
+        _by_hand = any(name in os.environ for name in names)
+    return _by_hand
+
+
+def serve_by_hand() -> bool:
+    """Serve tasks if this process was started by hand as a worker; returns whether it was. Blocks.
+
+    Raises:
+        StartupFailed: the broker does not answer, or does not take this process.
+    """
+    if not started_by_hand():
+        return False
+    from scoop.launch import byhand
+
+    return byhand.serve()
 
 
 def _default_workers() -> int:
@@ -122,7 +155,8 @@ def shutdown(*, wait: bool = True, cancel: bool = False) -> None:
 def enter_worker(own: Session, spec: dict[str, Any], index: int) -> None:
     """Make this process worker `index`; called once by its boot code."""
     global session, is_origin, size, worker_name, log_level
-    session, is_origin, size, worker_name = own, False, spec["size"], f"worker-{index}"
+    session, is_origin, size = own, False, spec["size"]
+    worker_name = spec.get("name") or f"worker-{index}"
     log_level = spec.get("level", log_level)
 
 

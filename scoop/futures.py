@@ -293,7 +293,7 @@ def startup(main: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | N
         >>> futures.startup(futures.map_join, abs, [-1, 2])
         [1, 2]
     """
-    if not current.is_origin:
+    if not current.is_origin or current.serve_by_hand():
         return None
     try:
         result = main(*args, **kwargs)

@@ -11,7 +11,7 @@ from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
-from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, put_blob, span_t
+from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -194,6 +194,7 @@ cdef class Node(Lead):
         numbers[0] = self.desk.incarnation
         numbers[1] = PROTOCOL_VERSION
         numbers[2] = role
+        self.desk.is_source = role == ROLE_ORIGIN
         numbers[3] = self.pid
         span.data = text
         span.size = len(text)
@@ -232,8 +233,14 @@ cdef class Node(Lead):
         self.hurry()
 
     def stop_others(self):
-        """Tell every other node of this process's broker to stop. Does not wait for them."""
-        self.broker.stop_all = True
+        """Tell every other node of this job to stop. Does not wait for them."""
+        cdef uint64_t grace = 0
+        if self.broker is not None:
+            self.broker.stop_all = True
+        else:
+            pthread_mutex_lock(&self.desk.lock)
+            put_record(&self.desk.out, K_STOP, 1, &grace)
+            pthread_mutex_unlock(&self.desk.lock)
         self.flush()
 
     def flush(self):

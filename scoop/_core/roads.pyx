@@ -64,8 +64,8 @@ cdef class Roads(Broker):
         keys.guard(self.meta)
         self.ears = Socket(context, "sub", b"", 0)
         self.ears.set_bytes(ZMQ_SUBSCRIBE, b"")
-        for socket in (self.door, self.road, self.meta, self.ears):
-            (<Socket>socket).set_number(ZMQ_IPV6, 1)
+        for socket, listens in ((self.door, address), (self.meta, meta), (self.road, "["), (self.ears, "[")):
+            (<Socket>socket).set_number(ZMQ_IPV6, "[" in listens)
             (<Socket>socket).set_number(ZMQ_RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
         self.door.bind(address)
         self.meta.bind(meta)

@@ -21,9 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-    from scoop.launch.pool import Pool
+    from scoop.launch.origin import Origin
 
-pools: list[Pool] = []
+pools: list[Origin] = []
 """The pools of this process that are not closed."""
 
 _RUNS, _DRAINS, _INTERRUPTED = range(3)
@@ -32,7 +32,7 @@ _hooked_pid = 0
 _hook_before = sys.excepthook
 
 
-def register(pool: Pool) -> None:
+def register(pool: Origin) -> None:
     """Note a pool that has to be ended; installs the hooks at the first one.
 
     Raises:
@@ -58,7 +58,7 @@ def register(pool: Pool) -> None:
     _catch_interrupts()
 
 
-def forget(pool: Pool) -> None:
+def forget(pool: Origin) -> None:
     """A pool has been closed."""
     if pool in pools:
         pools.remove(pool)

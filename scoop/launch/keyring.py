@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import stat
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ class Card:
         keys: key pair of the one who holds this card; None where each makes its own.
         incarnation: the name that goes with `keys`; 0 without.
         host: the broker's host name.
+        versions: of Python and scoop there.
         path: the file that it was read from.
     """
 
@@ -51,10 +53,11 @@ class Card:
             self.public = str(held["public"]).encode()
             self.host = str(held.get("host", ""))
             self.allow = str(held.get("allow", ""))
+            self.versions = {str(name): str(value) for name, value in held.get("versions", {}).items()}
             secret = held.get("client_secret")
             self.keys = Keys(str(held["client_public"]).encode(), str(secret).encode()) if secret else None
             self.incarnation = int(held.get("incarnation", 0))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KeyringError(f"{path} is no key file of scoop: {type(error).__name__}: {error}") from None
 
 
@@ -140,6 +143,7 @@ class Shown:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "allow": self.allow,
+            "versions": versions(),
         }
         self._empty()
         os.makedirs(self.allow, mode=0o700, exist_ok=True)
@@ -243,6 +247,13 @@ def read_card(path: str) -> Card:
     if not isinstance(held, dict):
         raise KeyringError(f"{path} is no key file of scoop")
     return Card(held, path)
+
+
+def versions() -> dict[str, str]:
+    """The versions that both sides of a connection must share."""
+    from scoop import __version__
+
+    return {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}", "scoop": __version__}
 
 
 def new_incarnation(number: int) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 
 from scoop.config import Config
 from scoop.launch import exits
+from scoop.launch.origin import Origin, daemon, random_incarnation, set_up_log
 from scoop.launch.spawn import AgentHandle, AgentLost
 
 TYPE_CHECKING = False
@@ -26,7 +26,7 @@ _PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
 log = logging.getLogger("scoop")
 
 
-class Pool:
+class Pool(Origin):
     """A broker in this process, workers behind it, and the session that submits to them.
 
     Args:
@@ -55,36 +55,26 @@ class Pool:
         total: int | None = None,
         config: Config | None = None,
     ) -> None:
-        if config is None:
-            from scoop.current import settings
-
-            config = settings()
-        self.config = config
-        self.workers = workers
-        self.seed = seed if seed is not None else _seed_bytes(config.seed)
-        self.failure: BaseException | None = None
-        self._total = total if total is not None else workers + (0 if remote_only else 1)
-        self._copy = config.copy if copy is None else copy
-        self._pid = os.getpid()
+        total = total if total is not None else workers + (0 if remote_only else 1)
+        super().__init__(workers, seed=seed, copy=copy, total=total, config=config)
         self._agents_started = 0
         self._alive: dict[int, int] = {}
-        self._abandoned = False
         self._deaths = 0
-        self._finished = threading.Event()
-        self._finish_lock = threading.RLock()
         self._run_dir = ""
         self._context: Context | None = None
         self._socket: Socket | None = None
-        self._threads: list[threading.Thread] = []
         exits.register(self)
         self._agent = AgentHandle.spawn() if workers else None
+        from scoop.launch.output import Output
+
+        self._output = Output()
         try:
             self._build(remote_only, initializer, initargs)
         except BaseException:
             exits.forget(self)
             if self._agent is not None:
                 self._agent.close(0.0)
-            self._remove_files()
+            self._clean()
             raise
 
     def _build(
@@ -100,7 +90,6 @@ class Pool:
         from scoop._core.session import Session
         from scoop.future import Future
         from scoop.launch import boot, rundir
-        from scoop.launch.output import Output
 
         set_up_log(self.config)
         self._setup = b""
@@ -113,8 +102,7 @@ class Pool:
             self._socket = Socket(self._context, "router")
             self._socket.bind(f"ipc://{self._run_dir}/broker")
             self._begin_agent()
-        self._output = Output()
-        desk = Desk(_random_incarnation(), remote_only, self.config.crash_limit)
+        desk = Desk(random_incarnation(), remote_only, self.config.crash_limit)
         self.node = Node(desk, Broker(self._socket))
         self.session = Session(self.node, contextvars.copy_context(), True, Future, self.seed)
         self.session.copy = self._copy
@@ -124,14 +112,14 @@ class Pool:
         self.session.start_notifier()
         self.node.start_leading()
         if self.workers:
-            self._threads.append(_daemon(self._supervise, "scoop-supervisor"))
+            self._threads.append(daemon(self._supervise, "scoop-supervisor"))
 
     def _begin_agent(self) -> None:
         """Tell the agent what to start."""
         from scoop.launch import boot, logs
 
         assert self._agent is not None
-        self._base = _random_incarnation()
+        self._base = random_incarnation()
         self._agents_started += 1
         self._agent.begin(
             self.workers,
@@ -172,14 +160,6 @@ class Pool:
                 log.warning("%s", warning)
         # Libraries that come later read it, as those of the workers do.
         os.environ.update(caps)
-
-    # ------------------------------------------------------------------------------------ submitting
-
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make the future of a call; raises what broke the pool, if something did."""
-        if self.failure is not None:
-            raise self.failure
-        return self.session.submit(fn, args, kwargs)
 
     # ----------------------------------------------------------------------------------- supervising
 
@@ -265,103 +245,29 @@ class Pool:
 
     # ---------------------------------------------------------------------------------------- ending
 
-    def settle(self) -> None:
-        """Run what is outstanding, and return when nothing is. The pool stays open."""
-        if self._pid == os.getpid() and self.failure is None and not self._finished.is_set():
-            self._submit_rest()
-            self.session.drain()
-
-    def _submit_rest(self) -> None:
-        """Submit what maps of the eager kind hold back, as if they had submitted all at once."""
-        mapping = sys.modules.get("scoop.mapping")
-        if mapping is not None and self.failure is None:
-            mapping.carve_rest(self.session)
-
-    def finish(self, *, wait: bool = True, cancel: bool = False) -> None:
-        """End the pool: calls that are outstanding finish first, or are cancelled. Safe to call twice.
-
-        Args:
-            wait: return when all is over; otherwise a thread does the same.
-            cancel: cancel calls that have not started.
-        """
-        if self._pid != os.getpid():
-            return
-        if not wait:
-            threading.Thread(target=self.finish, kwargs={"cancel": cancel}, name="scoop-finish").start()
-            return
-        with self._finish_lock:
-            if self._finished.is_set():
-                return
-            if self.session.interrupted and isinstance(sys.exc_info()[1], KeyboardInterrupt):
-                # On the way out of a `with` or of `futures.startup`: nobody wants to wait for anything.
-                self.abandon("the program was interrupted")
-                return
-            if cancel:
-                self.session.cancel_queued()
-            try:
-                if not cancel:
-                    self._submit_rest()
-                if self.failure is None:
-                    self.session.drain()
-            except Exception:
-                log.exception("not all calls could be finished")
-            self._close(self.config.stop_grace)
-
-    def join(self) -> None:
-        """Wait until a `finish` elsewhere is over."""
-        with self._finish_lock:
-            pass
-
-    def abandon(self, reason: str) -> None:
-        """End everything now; outstanding futures fail with PoolLost."""
-        from scoop.errors import PoolLost
-
-        if self._pid != os.getpid():
-            return
-        if not self._finished.is_set():
-            # Before the lock: a `finish` of another thread holds it while it waits for these calls.
-            self._abandoned = True
-            self.session.closed = True
-            self.session.fail_all(PoolLost(reason))
-            if self._agent is not None:
-                self._agent.stop(0.0)
-        with self._finish_lock:
-            if not self._finished.is_set():
-                self._close(0.0)
-
     def forget(self) -> None:
         """In a forked child: let go of what belongs to the parent, changing nothing of it."""
         if self._agent is not None:
             self._agent.forget()
-        self._finished = threading.Event()
-        self._finished.set()
-        self._finish_lock = threading.RLock()
+        super().forget()
 
-    def _close(self, grace_s: float) -> None:
-        self._finished.set()
-        self.session.closed = True
+    def _kill(self) -> None:
         if self._agent is not None:
-            try:
-                if grace_s:
-                    self.node.stop_others()
-                for message in self._agent.close(grace_s):
-                    if message.get("op") == "output":
-                        self._on_message(message)
-            except AgentLost:
-                pass
-        self.node.stop()
-        self.session.close_helpers()
-        for thread in (*self._threads, self.session.notifier):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(2.0)
-        if not self._threads[0].is_alive():  # the driver uses the node's descriptors
-            self.node.close()
-        self._remove_files()
-        exits.forget(self)
-        self._output.close()
-        log.info("the workers of process %d have ended", self._pid)
+            self._agent.stop(0.0)
 
-    def _remove_files(self) -> None:
+    def _stop(self, grace_s: float) -> None:
+        if self._agent is None:
+            return
+        try:
+            if grace_s:
+                self.node.stop_others()
+            for message in self._agent.close(grace_s):
+                if message.get("op") == "output":
+                    self._on_message(message)
+        except AgentLost:
+            pass
+
+    def _clean(self) -> None:
         if self._socket is not None:
             self._socket.close()
         if self._context is not None:
@@ -372,29 +278,4 @@ class Pool:
             rundir.remove_run_dir(self._run_dir)
             if self._deaths:  # a task that took its worker down may have had workers of its own
                 rundir.sweep_stale(os.path.dirname(self._run_dir))
-
-
-def set_up_log(config: Config) -> None:
-    """Let the log say as much as the options want; handlers that the program has installed are kept."""
-    if config.quiet:
-        log.setLevel(logging.ERROR)
-    elif config.verbose:
-        log.setLevel(logging.INFO if config.verbose == 1 else logging.DEBUG)
-        if not log.hasHandlers():
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("scoop: %(message)s"))
-            log.addHandler(handler)
-
-
-def _seed_bytes(seed: int | None) -> bytes:
-    return os.urandom(16) if seed is None else seed.to_bytes(16, "little", signed=True)
-
-
-def _random_incarnation() -> int:
-    return int.from_bytes(os.urandom(8), "little") | 1
-
-
-def _daemon(target: Callable[[], None], name: str) -> threading.Thread:
-    thread = threading.Thread(target=target, name=name, daemon=True)
-    thread.start()
-    return thread
+        self._output.close()

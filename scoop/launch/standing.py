@@ -1,0 +1,158 @@
+"""A broker of a federation as a process of its own, started by hand.
+
+It listens at a TCP address with CURVE, shows its card to processes of the same user, and finds other brokers
+by their cards. Who is not on its allow-list cannot connect; that this is so is tried at every start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from scoop._core.curve import Keys
+from scoop._core.gateway import Gateway
+from scoop._core.net import Context, Socket
+from scoop.launch import keyring
+
+LOOK_S = 0.5
+"""How often brokers that have not been found are looked for."""
+
+SELF_TEST_S = 3.0
+NUMBER_BITS = 20
+
+log = logging.getLogger("scoop")
+
+
+class GateOpen(RuntimeError):
+    """A stranger's key was not refused: the broker does not serve."""
+
+
+def number_of(public: bytes) -> int:
+    """The number of a broker that nobody has given one: from its public key."""
+    digest = hashlib.sha256(public).digest()
+    return int.from_bytes(digest[:4], "little") % ((1 << NUMBER_BITS) - 1) + 1
+
+
+def reachable(address: str) -> str:
+    """The address under which others reach a bound one: the host's name in place of a wildcard."""
+    parts = urlsplit(address)
+    if parts.hostname in ("0.0.0.0", "::", "*"):
+        return f"tcp://{socket.gethostname()}:{parts.port}"
+    return address
+
+
+def local(address: str) -> str:
+    """The address of a bound socket on this host."""
+    parts = urlsplit(address)
+    if parts.hostname in ("0.0.0.0", "::", "*"):
+        return f"tcp://127.0.0.1:{parts.port}"
+    return address
+
+
+def self_test(gateway: Gateway, context: Context, address: str, fd: int) -> None:
+    """Knock with a stranger's key.
+
+    Raises:
+        GateOpen: it was not refused.
+    """
+    stranger = Socket(context, "dealer", os.urandom(8), 0)
+    Keys().secure(stranger, gateway.keys.public)
+    stranger.connect(local(address))
+    deadline = time.monotonic() + SELF_TEST_S
+    while gateway.gate.denied == 0 and gateway.gate.granted == 0 and time.monotonic() < deadline:
+        gateway.step(fd, 0.05)
+    refused = gateway.gate.denied > 0 and gateway.gate.granted == 0
+    stranger.close()
+    if not refused:
+        raise GateOpen(f"{address}: a stranger's key was not refused; scoop does not serve like this")
+
+
+class Standing:
+    """A broker process that was started by hand.
+
+    Args:
+        address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``.
+        peers: addresses of other brokers, and of their meta sockets.
+        key_file: a path to write a key file to, for one process on a host that does not share this home.
+
+    Raises:
+        TransportError: an address cannot be bound.
+        KeyringError: there is no safe place for the keys.
+        GateOpen: strangers are not refused.
+    """
+
+    def __init__(
+        self, address: str, meta: str, peers: Sequence[tuple[str, str]] = (), key_file: str = ""
+    ) -> None:
+        self._keys = Keys()
+        self._context = Context()
+        self.gateway = Gateway(None, number_of(self._keys.public))
+        self._stop, self._stop_end = os.pipe()
+        os.set_blocking(self._stop_end, False)
+        self._wanted = list(peers)
+        self._missed: set[str] = set()
+        self.address, self.meta = self.gateway.open(
+            self._context, self._keys, address, meta, self._unknown_key
+        )
+        self._shown: keyring.Shown | None = None
+        try:
+            self_test(self.gateway, self._context, self.address, self._stop)
+            self._shown = keyring.Shown(self.gateway.number, self.address, self.meta, self._keys)
+            if key_file:
+                self._shown.key_file(key_file)
+            self.gateway.introduce(reachable(self.address), reachable(self.meta))
+        except BaseException:
+            self.close()
+            raise
+
+    def _unknown_key(self, key: str) -> None:
+        name = self._shown.lookup(key) if self._shown is not None else None
+        if name is not None:
+            self.gateway.gate.allow(bytes.fromhex(key), name)
+
+    def serve(self) -> None:
+        """Dispatch until SIGTERM, SIGINT, or the end of the job. Blocks; the main thread only."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._stop_end, warn_on_full_buffer=False)
+        try:
+            while self._wanted and not self.gateway.stopped:
+                self._look_for_peers()
+                until = time.monotonic() + LOOK_S
+                while time.monotonic() < until and not self.gateway.stopped:
+                    if self.gateway.step(self._stop, max(0.0, until - time.monotonic())):
+                        return
+            if not self.gateway.stopped:
+                self.gateway.run(self._stop)
+        finally:
+            signal.set_wakeup_fd(-1)
+
+    def _look_for_peers(self) -> None:
+        for address, meta in list(self._wanted):
+            try:
+                card = keyring.find(address)
+            except keyring.KeyringError as error:
+                if address not in self._missed:
+                    self._missed.add(address)
+                    print(f"scoop.broker: waiting: {error}", file=sys.stderr, flush=True)
+                continue
+            keyring.allow_key(card.allow, self._keys, self.gateway.number)
+            self.gateway.add_peer(card.number, address, meta or card.meta, card.public, True)
+            self._wanted.remove((address, meta))
+            log.info("broker %s is known", address)
+
+    def close(self) -> None:
+        """Close everything; what was sent goes out within a second."""
+        self.gateway.close()
+        if self._shown is not None:
+            self._shown.withdraw()
+        self._context.close()
+        os.close(self._stop)
+        os.close(self._stop_end)

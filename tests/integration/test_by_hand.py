@@ -1,0 +1,279 @@
+"""Brokers and workers that are started by hand, with the variables of the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from scoop._core import wire
+from scoop._core.curve import Keys
+from scoop.launch import keyring
+
+Start = Callable[..., "subprocess.Popen[str]"]
+END_S = 60
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home for keys of this test alone."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "scoop" / "brokers"
+
+
+def free_ports() -> int:
+    """A port, with the one after it free too."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+@pytest.fixture
+def broker(environment: dict[str, str], state: Path) -> Iterator[Callable[..., Any]]:
+    """Starts brokers: `broker(port, env={})` returns the process when it listens."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(port: int, *options: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scoop.broker", "--address", f"tcp://127.0.0.1:{port}", *options],
+            env={**environment, "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"], **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        running.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "listens at" in line, line + (process.stderr.read() if process.stderr else "")
+        return process
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def hand(start: Start, state: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts one process of the job by hand."""
+
+    def begin(port: int, origin: bool, prefix: str = "", **env: str) -> subprocess.Popen[str]:
+        place = {"IS_ORIGIN": str(int(origin)), "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}"}
+        variables = {prefix + name: value for name, value in place.items()}
+        keys = {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
+        return start("hand.py", env={**keys, **variables, **env})
+
+    return begin
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=END_S)
+    return process.returncode, out, err
+
+
+def test_one_broker_and_its_workers(broker, hand):
+    port = free_ports()
+    standing = broker(port)
+    workers = [hand(port, False) for _ in range(2)]
+    status, out, err = ended(hand(port, True))
+    assert (status, err) == (0, ""), err
+    word, _, *pids = out.split()
+    assert word == "ok"
+    assert {int(pid) for pid in pids} & {worker.pid for worker in workers}
+    assert [ended(worker)[0] for worker in workers] == [0, 0]
+    assert standing.wait(END_S) == 0  # the job is over
+
+
+def test_two_brokers_federate(broker, hand):
+    first, second = free_ports(), free_ports()
+    broker(first)
+    broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})
+    workers = [hand(second, False) for _ in range(2)]
+    status, out, err = ended(hand(first, True))
+    assert (status, err) == (0, ""), err
+    # The workers of one broker get what was submitted at the other.
+    assert {int(pid) for pid in out.split()[2:]} & {worker.pid for worker in workers}
+    assert [ended(worker)[0] for worker in workers] == [0, 0]
+
+
+def test_no_worker_at_all_is_allowed(broker, hand):
+    port = free_ports()
+    broker(port)
+    status, out, _ = ended(hand(port, True, prefix="SCOOP_"))
+    assert status == 0
+    assert len(out.split()) == 3  # it did everything itself
+
+
+def test_keys_are_private(broker, state):
+    port = free_ports()
+    standing = broker(port, "--key-file", str(state.parent / "carried"))
+    card = json.loads((state / f"127.0.0.1:{port}.card").read_text())
+    assert "secret" not in json.dumps(card)
+    for path in (state, state / f"127.0.0.1:{port}.allow"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    for path in (state / f"127.0.0.1:{port}.card", state.parent / "carried"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    standing.terminate()
+    assert standing.wait(END_S) == 0
+    assert os.listdir(state) == []
+
+
+def test_a_key_file_for_a_host_that_does_not_share_the_home(broker, hand, state, tmp_path):
+    port = free_ports()
+    carried = tmp_path / "carried"
+    broker(port, "--key-file", str(carried))
+    elsewhere = str(tmp_path / "elsewhere")
+    worker = hand(port, False, XDG_STATE_HOME=elsewhere, SCOOP_KEY_FILE=str(carried))
+    status, out, err = ended(hand(port, True))
+    assert (status, err) == (0, ""), err
+    assert str(worker.pid) in out.split()[2:]
+    assert ended(worker)[0] == 0
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def test_no_broker(hand):
+    port = free_ports()
+    status, _, err = ended(hand(port, True))
+    assert status == 1
+    assert f"no broker answers at tcp://127.0.0.1:{port}" in err
+
+
+def test_a_name_that_cannot_be_resolved(hand):
+    status, _, err = ended(hand(1, True, BROKER_ADDRESS="tcp://no-such-host.invalid:5555"))
+    assert status == 1
+    assert "'no-such-host.invalid' cannot be resolved" in err
+
+
+def test_no_key(broker, hand, tmp_path):
+    port = free_ports()
+    broker(port)
+    status, _, err = ended(hand(port, True, XDG_STATE_HOME=str(tmp_path / "other")))
+    assert status == 1
+    assert f"no key for the broker at tcp://127.0.0.1:{port}" in err
+    assert "SCOOP_KEY_FILE" in err
+
+
+def test_a_wrong_key(broker, hand, state, tmp_path):
+    port = free_ports()
+    broker(port)
+    held = json.loads((state / f"127.0.0.1:{port}.card").read_text())
+    stranger = Keys()
+    held.update(client_public=stranger.public.decode(), client_secret=stranger.secret.decode(), incarnation=5)
+    keyring.write_private(str(tmp_path / "wrong"), json.dumps(held))
+    status, _, err = ended(hand(port, False, SCOOP_KEY_FILE=str(tmp_path / "wrong")))
+    assert status == 1
+    assert "does not take this process" in err
+
+
+def test_a_key_file_that_others_can_read(broker, hand, tmp_path):
+    port = free_ports()
+    carried = tmp_path / "carried"
+    broker(port, "--key-file", str(carried))
+    carried.chmod(0o644)
+    status, _, err = ended(hand(port, False, SCOOP_KEY_FILE=str(carried)))
+    assert status == 1
+    assert f"chmod 600 {carried}" in err
+
+
+def test_another_version(broker, hand, state):
+    port = free_ports()
+    broker(port)
+    path = state / f"127.0.0.1:{port}.card"
+    held = json.loads(path.read_text())
+    held["versions"]["Python"] = "3.9"
+    path.write_text(json.dumps(held))
+    status, _, err = ended(hand(port, False))
+    assert status == 1
+    assert "Python 3.9 at the broker" in err
+
+
+def test_a_port_in_use(broker, environment):
+    port = free_ports()
+    broker(port)
+    done = subprocess.run(
+        [sys.executable, "-m", "scoop.broker", "--address", f"tcp://127.0.0.1:{port}"],
+        env={**environment, "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]},
+        capture_output=True,
+        text=True,
+        timeout=END_S,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"bind tcp://127.0.0.1:{port}: Address already in use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"IS_ORIGIN": "yes"}, "IS_ORIGIN='yes'"),
+        ({"BROKER_ADDRESS": "localhost"}, "'localhost' is no address of a broker"),
+    ],
+)
+def test_variables_that_make_no_sense(hand, env, words):
+    status, _, err = ended(hand(1, True, **env))
+    assert status == 1
+    assert words in err
+
+
+@pytest.fixture
+def knock() -> Iterator[Callable[..., zmq.Socket[bytes]]]:
+    """Connects to a broker with keys of one's own: `knock(card, keys, name)`, and says hello as `name`."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.linger = 0
+
+    def connect(card: keyring.Card, keys: Keys, name: int) -> zmq.Socket[bytes]:
+        peer = context.socket(zmq.DEALER)
+        peer.routing_id = name.to_bytes(8, "little")
+        peer.curve_serverkey = card.public
+        peer.curve_publickey, peer.curve_secretkey = keys.public, keys.secret
+        peer.connect(card.address)
+        peer.send(wire.encode(1, name, 1, 1, 1, b"somebody"))
+        return peer
+
+    yield connect
+    context.destroy()
+
+
+def test_a_stranger_with_the_public_key_gets_nowhere(broker, hand, state, knock):
+    port = free_ports()
+    broker(port)
+    card = keyring.find(f"tcp://127.0.0.1:{port}", str(state))
+    stranger = knock(card, Keys(), card.number << 44 | 7)
+    status, _, err = ended(hand(port, True))  # a job meanwhile is not disturbed
+    assert (status, err) == (0, "")
+    assert stranger.poll(0) == 0
+
+
+def test_nobody_takes_anothers_address(broker, state, knock):
+    # A key on the allow-list is good for one name only.
+    port = free_ports()
+    broker(port)
+    card = keyring.find(f"tcp://127.0.0.1:{port}", str(state))
+    keys, mine, other = Keys(), card.number << 44 | 7, card.number << 44 | 9
+    keyring.allow_key(card.allow, keys, mine)
+    thief = knock(card, keys, other)
+    honest = knock(card, keys, mine)
+    assert honest.poll(END_S * 1000)
+    assert wire.decode(honest.recv())[0][0] == 2  # WELCOME
+    assert thief.poll(500) == 0
