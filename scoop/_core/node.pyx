@@ -11,7 +11,8 @@ from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
-from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t
+from scoop._core.wire cimport (
+    CANCEL_RECALL, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()

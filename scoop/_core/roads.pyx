@@ -64,8 +64,9 @@ cdef class Roads(Broker):
         keys.guard(self.meta)
         self.ears = Socket(context, "sub", b"", 0)
         self.ears.set_bytes(ZMQ_SUBSCRIBE, b"")
-        for socket, listens in ((self.door, address), (self.meta, meta), (self.road, "["), (self.ears, "[")):
-            (<Socket>socket).set_number(ZMQ_IPV6, "[" in listens)
+        for socket, of in ((self.door, address), (self.meta, meta), (self.road, None), (self.ears, None)):
+            # Whoever listens at an IPv4 address is not to hear of it as an IPv6 one.
+            (<Socket>socket).set_number(ZMQ_IPV6, of is None or of.count(":") > 2)
             (<Socket>socket).set_number(ZMQ_RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
         self.door.bind(address)
         self.meta.bind(meta)
