@@ -28,6 +28,7 @@ log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
 _PLACE_VARIABLES = ("IS_ORIGIN", "WORKER_NAME", "BROKER_NAME", "BROKER_ADDRESS", "META_ADDRESS")
+_launched = False
 _by_hand: bool | None = None  # looked up once: the variables leave the environment
 _given: dict[str, Any] = {}  # by the command line and `configure`, above the environment
 _lock = threading.RLock()
@@ -65,19 +66,29 @@ def configure(
         origin_idle: whether this process runs no task itself.
         threads: threads that numerical libraries may start in each process.
 
+    Under ``scoop-run`` with hosts, the workers have been started when the program begins: then only `seed`
+    and `copy` are taken, the rest is what its command line says.
+
     Raises:
-        RuntimeError: the workers have been started.
+        RuntimeError: the workers have been started by an earlier call.
         ConfigError: a value is out of bounds; it is a ValueError.
 
     Example:
         >>> scoop.configure(workers=4)
     """
-    if session is not None:
+    values = {"workers": workers, "seed": seed, "copy": copy, "origin_idle": origin_idle, "threads": threads}
+    given = {name: value for name, value in values.items() if value is not None}
+    if session is not None and not _launched:
         raise RuntimeError(
             "scoop.configure() comes too late: the workers have been started by an earlier call"
         )
-    values = {"workers": workers, "seed": seed, "copy": copy, "origin_idle": origin_idle, "threads": threads}
-    preset({name: value for name, value in values.items() if value is not None})
+    preset(given)
+    if session is not None and pool is not None:
+        # Started by scoop-run before the program: where and how many is its command's business.
+        try:
+            pool.reconfigure(settings())
+        except RuntimeError as error:
+            raise RuntimeError(f"scoop.configure() comes too late: {error}") from None
 
 
 def get() -> Session:
@@ -107,6 +118,12 @@ def _start() -> Session:
         size = count
         session = pool.session
         return session
+
+
+def begin_with(job: Origin) -> None:
+    """Make a pool that was started elsewhere that of this process; before its first call."""
+    global session, pool, _launched
+    session, pool, _launched = job.session, job, True
 
 
 def started_by_hand() -> bool:

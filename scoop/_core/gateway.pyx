@@ -286,4 +286,5 @@ cdef class Gateway(Roads):
     def statistics(self):
         """Return the counters of balance, federation, gate and this driver."""
         return dict(Broker.statistics(self), **self.federation.statistics(), granted=self.gate.granted,
-                    denied=self.gate.denied, strangers=self.strangers)
+                    denied=self.gate.denied, strangers=self.strangers,
+                    dropped_frames=self.dropped_frames)

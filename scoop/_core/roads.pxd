@@ -26,9 +26,12 @@ cdef class Roads(Broker):
     cdef dict peers                 # number -> (address, meta address, key)
     cdef bytes introduction         # our HELLO
     cdef readonly uint64_t strangers    # frames that came in another's name
+    cdef readonly uint64_t dropped_frames   # for whom there was no way
 
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
     cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil
     cdef int _introduced(self, uint64_t number, bytes text) except -1
+    cdef int _send_by(self, uint8_t way, int slot) noexcept nogil
+    cdef void _try_to_dial(self, int slot) noexcept
     cdef int _dial(self, int slot) except -1

@@ -92,28 +92,39 @@ cdef class Roads(Broker):
     # ----------------------------------------------------------------------------------------- sending
 
     cdef void _send(self, int slot) noexcept nogil:
-        cdef uint64_t peer = self.balance.nodes[slot].incarnation
         cdef int rc
         if self.ways[slot] == WAY_LOCAL or self.outs[slot].size == 0:
             Broker._send(self, slot)
             return
         if self.ways[slot] == WAY_NONE:
             with gil:
-                try:
-                    self._dial(slot)
-                except Exception:
-                    import logging
-
-                    logging.getLogger("scoop").exception("broker %d cannot be reached", peer)
-        if self.ways[slot] == WAY_NONE:
-            rc = -1
-        elif self.ways[slot] == WAY_DOOR:
-            rc = self.door.send_to(<const char *>&peer, 8, &self.outs[slot])
-        else:
-            rc = self.road.send_to(<const char *>&peer, 8, &self.outs[slot])
+                self._try_to_dial(slot)
+        rc = self._send_by(self.ways[slot], slot)
+        if rc == -2 and self.balance.nodes[slot].peer:
+            # The connection has ended: by a refusal, or the other side's door was closed. Once more, from here.
+            with gil:
+                self._try_to_dial(slot)
+            rc = self._send_by(self.ways[slot], slot)
         if rc < 0:
             # Unreachable: whoever watches it tells when it is dead, and owners issue again what was lost.
+            self.dropped_frames += 1
             self.outs[slot].size = 0
+
+    cdef int _send_by(self, uint8_t way, int slot) noexcept nogil:
+        cdef uint64_t peer = self.balance.nodes[slot].incarnation
+        if way == WAY_DOOR:
+            return self.door.send_to(<const char *>&peer, 8, &self.outs[slot])
+        if way == WAY_ROAD:
+            return self.road.send_to(<const char *>&peer, 8, &self.outs[slot])
+        return -1
+
+    cdef void _try_to_dial(self, int slot) noexcept:
+        try:
+            self._dial(slot)
+        except Exception:
+            import logging
+
+            logging.getLogger("scoop").exception("a broker cannot be reached")
 
     cdef int _dial(self, int slot) except -1:
         cdef uint64_t number = self.balance.nodes[slot].incarnation

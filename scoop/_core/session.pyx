@@ -75,6 +75,17 @@ cdef class Session(Ending):
             # What a worker's own threads submit outside of any task must not repeat the origin's lineages.
             descend(self.main_strand.base.lineage, self.desk.incarnation, self.main_strand.base.lineage)
 
+    def reseed(self, bytes seed not None):
+        """Let all generators of the job derive from another seed (16 bytes), before its first call.
+
+        Raises:
+            RuntimeError: a call has been submitted.
+        """
+        if self.desk.next_id != 1 or self.main_strand.base.children or self.main_strand.base.streams:
+            raise RuntimeError("the seed can be set only before the first call")
+        self.seed = seed
+        memcpy(self.main_strand.base.lineage, <const char *>seed, 16)
+
     # ------------------------------------------------------------------------------------- functions
 
     cdef Form form_of(self, object fn):

@@ -19,11 +19,19 @@ from scoop._core.session import Session
 
 ENTRY = "scoop.launch.boot:worker_main"
 _MASK = (1 << 64) - 1
+HOME_SHIFT = 44
 
 
-def incarnation_of(base: int, index: int) -> int:
-    """The incarnation of worker `index` of a job: odd multiples of the job's base never meet."""
-    return (base + (index + 1) * 0x9E3779B97F4A7C15) & _MASK or 1
+def incarnation_of(base: int, index: int, home: int = 0) -> int:
+    """The incarnation of worker `index` of a job: odd multiples of the job's base never meet.
+
+    Args:
+        base: random, of the host's agent.
+        index: number of the worker.
+        home: number of its broker, whose nodes' incarnations begin with it; 0 for a broker without peers.
+    """
+    name = (base + (index + 1) * 0x9E3779B97F4A7C15) & _MASK or 1
+    return name if home == 0 else home << HOME_SHIFT | name >> (64 - HOME_SHIFT) | 1
 
 
 def start_driver(node: Node, name: str) -> threading.Thread:
@@ -43,7 +51,7 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
         from scoop.launch import logs
 
         logs.install(spec["levels"], spec["_log"])
-    incarnation = incarnation_of(spec["base"], index)
+    incarnation = incarnation_of(spec["base"], index, spec.get("home", 0))
     context = Context()
     socket = Socket(context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
     socket.connect(spec["broker"])
@@ -51,6 +59,8 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     session = Session(node, contextvars.copy_context(), False, Future, spec["seed"])
     session.show_on(spec["_page"])
     session.copy = spec["copy"]
+    if spec.get("host"):
+        spec["name"] = f"{spec['host']}-{index}"
     current.enter_worker(session, spec, index)
     if spec.get("initializer"):
         current.initialize(spec["initializer"])
@@ -67,3 +77,15 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     socket.close()
     context.close()
     return 0
+
+
+def broker_main(spec: dict[str, Any], _: int) -> int:
+    """Be the broker of a host of a job; returns the exit status when its agent's end of the link is closed.
+
+    Args:
+        spec: number; bind and name, the address to listen at and the one that others are told; socket, where
+            this host's processes connect; seed of the hints' overlay; _link, a socket to the agent.
+    """
+    from scoop.launch.hosted import HostBroker
+
+    return HostBroker(spec).serve()

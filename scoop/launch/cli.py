@@ -6,6 +6,7 @@ at its first call. Exit status, ``sys.exit`` and tracebacks are its own: no fram
 
 from __future__ import annotations
 
+import os
 import sys
 
 from scoop.config import COUNT, FLAG, OPTIONS, ConfigError
@@ -18,27 +19,39 @@ if TYPE_CHECKING:
     from scoop.config import Option
 
 LATER = (
-    "--hosts",
-    "--host",
-    "--hostfile",
     "--tunnel",
     "--profile",
-    "--path",
-    "--nice",
-    "--broker-hostname",
-    "--external-hostname",
-    "--python-executable",
-    "--python-interpreter",
-    "--pythonpath",
-    "--prolog",
-    "--ssh-executable",
     "--rsh",
     "--check",
     "--backend",
     "-b",
-    "-N",
 )
 """Options of versions to come. They are refused by name: an option that does nothing would be a lie."""
+
+
+ALIASES = {
+    "--host": "--hosts",
+    "--external-hostname": "--broker-hostname",
+    "--python-interpreter": "--python-executable",
+    "-N": "-n",
+}
+"""Other spellings, those of SCOOP 0.7 among them."""
+
+HOSTS_HELP = (
+    "where to run: node1 node[2-4] user@node5:2222 node6*8 (so many workers there); 127.0.0.1 is this host"
+)
+LAUNCH = {
+    "--hostfile": ("FILE", "hosts from a file: one a line, with a count behind it if you like"),
+    "--broker-hostname": ("NAME", "under which the other hosts reach this one; default: found out"),
+    "--path": ("FOLDER", "working directory on the other hosts; default: this one"),
+    "--python-executable": ("FILE", "Python on all hosts; default: the one that runs this"),
+    "--pythonpath": ("FOLDER", "put before the module search path of the workers"),
+    "--prolog": ("TEXT", "line of shell to run on the other hosts before anything else"),
+    "--ssh-executable": ("COMMAND", "in place of ssh, with its own arguments"),
+    "--nice": ("N", "lower the priority of everything on all hosts"),
+    "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
+}
+"""Options for several hosts: flag, what its value is, and what it says."""
 
 
 class CommandError(Exception):
@@ -61,6 +74,8 @@ class Command:
         self.program = ""
         self.arguments: list[str] = []
         self.wants: str = ""
+        self.hosts: list[str] = []
+        self.launch: dict[str, str] = {}
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -98,8 +113,15 @@ def parse(argv: Sequence[str]) -> Command:
 
 def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[str]) -> None:
     name, equals, given = word.partition("=") if word.startswith("--") else (word[:2], "", word[2:])
+    name = ALIASES.get(name, name)
+    if name == "--hosts":
+        command.hosts += [given] if given else _host_words(rest)
+        return
+    if name in LAUNCH:
+        command.launch[name] = given if equals else _value(name, given, rest)
+        return
     if name in LATER:
-        raise CommandError(f"{name} is not in this version yet: it runs programs on one host")
+        raise CommandError(f"{name} is not in this version yet")
     option = by_flag.get(name)
     if option is None:
         raise CommandError(f"unknown option {name}")
@@ -115,6 +137,18 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         return
     text = given if equals else _value(name, given, rest)
     command.values[option.name] = option.parse(text, name)
+
+
+def _host_words(rest: list[str]) -> list[str]:
+    """Take the hosts behind --hosts: all words up to the next option or the program."""
+    words = []
+    while (
+        rest and not rest[0].startswith("-") and not rest[0].endswith(".py") and not os.path.exists(rest[0])
+    ):
+        words.append(rest.pop(0))
+    if not words:
+        raise CommandError("--hosts needs at least one host")
+    return words
 
 
 def _value(name: str, given: str, rest: list[str]) -> str:
@@ -134,7 +168,7 @@ def usage() -> str:
         "       scoop-run [options] -m module [arguments]",
         "       python -m scoop ...  (the same)",
         "",
-        "Runs a program that uses scoop.futures with workers on the cores of this host.",
+        "Runs a program that uses scoop.futures with workers on the cores of this host, or of several.",
         "",
         "options:",
     ]
@@ -144,7 +178,20 @@ def usage() -> str:
             lines.append("  " + ", ".join(flag + metavar for flag in option.flags))
             lines += textwrap.wrap(f"{option.help} [{option.environ}]", 78, initial_indent=" " * 6,
                                    subsequent_indent=" " * 6, break_on_hyphens=False)  # fmt: skip
-    lines += ["  -m module", "      run a module, as python -m does", "  --version", "  -h, --help", ""]
+    lines += ["", "several hosts:"]
+    for flag, (metavar, text) in {"--hosts": ("HOST ...", HOSTS_HELP), **LAUNCH}.items():
+        lines.append(f"  {flag} {metavar}")
+        lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6,
+                               break_on_hyphens=False)  # fmt: skip
+    lines += [
+        "",
+        "other:",
+        "  -m module",
+        "      run a module, as python -m does",
+        "  --version",
+        "  -h, --help",
+        "",
+    ]
     lines += ["Each option can also be set by the environment variable in brackets. More of these:"]
     for option in OPTIONS:
         if not option.flags:
@@ -176,6 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
+        if command.hosts or command.launch:
+            from scoop.launch import several
+
+            if not several.begin(command.hosts, command.launch):
+                return 1
     except (CommandError, ConfigError) as error:
         print(f"scoop-run: {error}\nTry: scoop-run --help", file=sys.stderr)
         return 2

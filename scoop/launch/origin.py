@@ -133,6 +133,13 @@ class Origin:
             if not self._finished.is_set():
                 self._close(0.0)
 
+    def reconfigure(self, config: Config) -> None:
+        """Take seed and copying from other options; raises RuntimeError after the first call."""
+        if config.seed is not None and config.seed != self.config.seed:
+            self.session.reseed(seed_bytes(config.seed))
+        self.session.copy = self._copy = config.copy
+        self.config = config
+
     def forget(self) -> None:
         """In a forked child: let go of what belongs to the parent, changing nothing of it."""
         self._finished = threading.Event()

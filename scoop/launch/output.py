@@ -26,6 +26,7 @@ class Output:
         self._lock = threading.Condition()
         self._lines: deque[tuple[int, bytes]] = deque()  # stream, data
         self._tails: dict[tuple[int, int], bytes] = {}  # worker, stream
+        self._prefixes: dict[int, bytes] = {}  # by worker
         self._decoders: dict[int, codecs.IncrementalDecoder] = {}
         self._held = 0
         self._dropped = 0
@@ -33,16 +34,21 @@ class Output:
         self._closing = False
         self._thread: threading.Thread | None = None
 
-    def put(self, worker: int, stream: int, data: bytes) -> None:
-        """Add what a worker wrote: to standard output (stream 1), standard error (2) or its log."""
+    def put(self, worker: int, stream: int, data: bytes, prefix: bytes = b"") -> None:
+        """Add what a worker wrote: to standard output (stream 1), standard error (2) or its log.
+
+        `prefix` is put before each line, and is always the same for a worker.
+        """
         with self._lock:
+            if prefix:
+                self._prefixes[worker] = prefix
             data = self._tails.pop((worker, stream), b"") + data
             end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
             if len(data) - end > LINE_BYTES_MAX and stream != LOG:
                 end = len(data)
             if end < len(data):
                 self._tails[worker, stream] = data[end:]
-            self._add(stream, data[:end])
+            self._add(stream, self._prefixed(worker, stream, data[:end]))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write, name="scoop-output", daemon=True)
                 self._thread.start()
@@ -55,7 +61,7 @@ class Output:
             for stream in (1, 2):
                 tail = self._tails.pop((worker, stream), b"")
                 if tail:
-                    self._add(stream, tail + b"\n")
+                    self._add(stream, self._prefixed(worker, stream, tail + b"\n"))
             self._lock.notify_all()
 
     def close(self) -> None:
@@ -67,6 +73,12 @@ class Output:
             thread = self._thread
             while thread is not None and thread.is_alive() and (self._lines or self._writing):
                 self._lock.wait(0.1)
+
+    def _prefixed(self, worker: int, stream: int, data: bytes) -> bytes:
+        prefix = self._prefixes.get(worker)
+        if not prefix or stream == LOG:
+            return data
+        return b"".join(prefix + line for line in data.splitlines(keepends=True))
 
     def _add(self, stream: int, data: bytes) -> None:
         if not data:
@@ -80,7 +92,7 @@ class Output:
 
     def _release_tails(self) -> None:
         for worker, stream in [key for key in self._tails if key[1] != LOG]:
-            self._add(stream, self._tails.pop((worker, stream)))
+            self._add(stream, self._prefixed(worker, stream, self._tails.pop((worker, stream))))
 
     def _write(self) -> None:
         while True:

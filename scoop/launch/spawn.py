@@ -272,7 +272,7 @@ def _spawn_agent(job: str, executable: str) -> tuple[int, int]:
         theirs = high
         pid = os.posix_spawn(
             executable,
-            [executable, *_interpreter_flags(), "-c", _PROGRAM, str(os.getpid()), *_roots()],
+            [executable, *interpreter_flags(), "-c", _PROGRAM, str(os.getpid()), *roots()],
             {**os.environ, JOB_VARIABLE: job},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -291,14 +291,14 @@ def _spawn_agent(job: str, executable: str) -> tuple[int, int]:
     return ours, pid
 
 
-def _roots() -> list[str]:
+def roots() -> list[str]:
     """Directories from which the agent can import scoop and msgpack before it knows our search path."""
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     there = os.path.dirname(os.path.dirname(os.path.abspath(msgpack.__file__)))
     return list(dict.fromkeys([here, there]))
 
 
-def _interpreter_flags() -> list[str]:
+def interpreter_flags() -> list[str]:
     """Options of this interpreter that its workers must share: with -O, say, `assert` differs."""
     flags = sys.flags
     letters = (

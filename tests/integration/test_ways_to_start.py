@@ -145,8 +145,10 @@ if __name__ == "__main__":
 
 
 BAD = [
-    (("--hosts", "a"), "--hosts is not in this version yet"),
-    (("--hostfile=x",), "--hostfile is not in this version yet"),
+    (("--hosts", "a"), "there is no program to run"),
+    (("--hosts", "-n", "2", "x.py"), "--hosts needs at least one host"),
+    (("--tunnel", "x.py"), "--tunnel is not in this version yet"),
+    (("--hostfile=x",), "there is no program to run"),
     (("--tunnel",), "--tunnel is not in this version yet"),
     (("-b", "2"), "-b is not in this version yet"),
     (("--profile",), "--profile is not in this version yet"),

@@ -1,0 +1,182 @@
+"""The agent of one host of a job on several: it starts that host's broker too.
+
+It is reached by standard input and output, which the launcher's ssh (or scheduler's command) connects with
+the origin; whatever else is printed here goes to standard error. Beside the messages of `Agent` it hears
+those for its broker and passes them on; the broker's news goes to the origin, and the broker is told of each
+dead worker.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+from scoop.launch import process
+from scoop.launch.agent import Agent, serve
+from scoop.launch.cores import available_cores
+from scoop.launch.link import Decoder, encode
+from scoop.launch.loop import SIGNALS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from scoop.launch.link import Message
+
+BROKER_ENTRY = "scoop.launch.boot:broker_main"
+TO_BROKER = ("allow", "peers", "gone")
+READ_SIZE = 64 << 10
+_IN, _OUT = 3, 4
+
+
+class HostAgent(Agent):
+    """See the module."""
+
+    def __init__(self, link: int, out: int, origin: int) -> None:
+        super().__init__(link, out, origin)
+        self._broker_pid = 0
+        self._broker: socket.socket | None = None
+        self._broker_decoder = Decoder()
+        self._run_dir = ""
+        from scoop.launch.keyring import versions
+
+        self.send(
+            {
+                "op": "hello",
+                "host": socket.gethostname(),
+                "cores": available_cores(),
+                "versions": versions(),
+                "executable": sys.executable,
+            }
+        )
+
+    def handle(self, message: Message) -> None:
+        """One message from the origin: those of `Agent`, and what the broker is to hear."""
+        if message.get("op") in TO_BROKER:
+            self._tell_broker(message)
+        else:
+            super().handle(message)
+
+    def _on_start(self, message: Message) -> None:
+        from scoop.launch import rundir
+
+        try:
+            self._run_dir = rundir.make_run_dir()
+        except (OSError, rundir.RunDirError) as error:
+            self._fail(str(error))
+            return
+        rundir.sweep_stale(os.path.dirname(self._run_dir))
+        spec = message["spec"]
+        spec["broker"] = f"ipc://{self._run_dir}/broker"
+        spec["run_dirs"] = [self._run_dir]
+        spec["host"] = socket.gethostname()
+        self._start_broker(message)
+        super()._on_start(message)
+
+    # ------------------------------------------------------------------------------------ the broker
+
+    def _start_broker(self, message: Message) -> None:
+        sys.path[:] = message["sys_path"]
+        ours, theirs = socket.socketpair()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                self._be_broker(theirs, message)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()
+        ours.setblocking(False)
+        self._broker_pid, self._broker = pid, ours
+        self._kept.add(pid)
+        self._watch(ours.fileno(), self._on_broker)
+
+    def _be_broker(self, link: socket.socket, message: Message) -> NoReturn:
+        """The rest of the broker's life, in the forked process."""
+        try:
+            process.default_signals(SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            os.setsid()
+            self._set_death_signal(signal.SIGKILL)
+            if os.getppid() != self._pid:
+                os._exit(1)
+            process.set_name("scoop-broker")
+            for descriptor in (*self._readers, self._out, self._wake_end):
+                os.close(descriptor)
+            self._epoll.close()
+            spec = {**message["broker"], "socket": message["spec"]["broker"], "_link": link}
+            process.run_entry(BROKER_ENTRY, spec, 0)
+        finally:
+            os._exit(1)
+
+    def _tell_broker(self, message: Message) -> None:
+        if self._broker is None:
+            return
+        self._broker.setblocking(True)  # it reads in each turn
+        try:
+            self._broker.sendall(encode(message))
+        except OSError:
+            pass  # its end is told by the kernel
+        finally:
+            self._broker.setblocking(False)
+
+    def _on_broker(self) -> None:
+        assert self._broker is not None
+        try:
+            data = self._broker.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            descriptor = self._broker.detach()
+            self._broker = None
+            self._unwatch(descriptor)
+            return
+        for message in self._broker_decoder.feed(data):
+            self.send(message)
+
+    def _report(self, death: Message) -> None:
+        super()._report(death)
+        from scoop.launch.boot import incarnation_of
+        from scoop.losses import blamed, pack_loss
+
+        assert self._start is not None
+        spec = self._start["spec"]
+        incarnation = incarnation_of(spec["base"], death["worker"], spec["home"])
+        owner, task = blamed(death.get("running") or [], incarnation)
+        detail = pack_loss(death) if task else b""
+        self._tell_broker({"op": "lost", "node": incarnation, "owner": owner, "task": task, "detail": detail})
+
+    def _other_ended(self, pid: int, status: int) -> None:
+        if pid != self._broker_pid or self._stopping:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}"
+        self._fail(f"the broker of this host (process {pid}) ended with {how}")
+        self._stop(0.0)
+
+    # -------------------------------------------------------------------------------------------- end
+
+    def _finish(self) -> None:
+        super()._finish()
+        if self._run_dir:
+            from scoop.launch import rundir
+
+            rundir.remove_run_dir(self._run_dir)
+
+
+def main(origin: int) -> NoReturn:
+    """Run as the agent of this host; `origin` is the origin's process id if it is on this host, else 0."""
+    os.dup2(0, _IN)
+    os.dup2(1, _OUT)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.set_inheritable(_IN, False)
+    os.set_inheritable(_OUT, False)
+    process.become_agent(_OUT)
+    serve(HostAgent(_IN, _OUT, origin))

@@ -1,0 +1,117 @@
+"""The broker of one host of a job, as its agent starts it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from scoop._core.curve import Keys
+from scoop._core.gateway import Gateway
+from scoop._core.net import Context, Socket
+from scoop.launch.link import Decoder, encode
+from scoop.launch.overlay import neighbours
+from scoop.launch.standing import self_test
+
+log = logging.getLogger("scoop")
+
+
+def route_to(host: str) -> str:
+    """The address of this host on the way to another one; nothing is sent.
+
+    Raises:
+        OSError: there is no way.
+    """
+    family, _, _, _, there = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(there)
+        return str(probe.getsockname()[0])
+
+
+def endpoint(host: str, port: int) -> str:
+    """A TCP endpoint of libzmq."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+class HostBroker:
+    """See the module; `spec` as of `boot.broker_main`."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._link: socket.socket = spec["_link"]
+        self._decoder = Decoder()
+        self._seed = spec["seed"]
+        self._context = Context()
+        self._local = Socket(self._context, "router")
+        self._local.bind(spec["socket"])
+        self._gateway = Gateway(self._local, spec["number"])
+        self._keys = Keys()
+        bind = spec["bind"] or route_to(spec["origin"])
+        address, meta = self._gateway.open(self._context, self._keys, endpoint(bind, 0), endpoint(bind, 0))
+        self_test(self._gateway, self._context, address, self._link.fileno())
+        name = spec["name"] or bind
+        self._address = endpoint(name, int(address.rpartition(":")[2]))
+        self._meta = endpoint(name, int(meta.rpartition(":")[2]))
+        self._gateway.introduce(self._address, self._meta)
+
+    def serve(self) -> int:
+        """Say where it listens, and dispatch until the agent closes the link. Blocks."""
+        self._link.sendall(
+            encode(
+                {
+                    "op": "broker",
+                    "number": self._gateway.number,
+                    "address": self._address,
+                    "meta": self._meta,
+                    "public": self._keys.public,
+                    "local": self._local.endpoint,
+                }
+            )
+        )
+        descriptor = self._link.fileno()
+        self._link.setblocking(False)
+        while True:
+            if not self._gateway.run(descriptor) and self._gateway.stopped:
+                # The job is over; the agent ends this process when the workers are gone.
+                while not self._gateway.step(descriptor, 1.0):
+                    pass
+            if not self._hear():
+                break
+        self._gateway.close()
+        self._local.close()
+        self._context.close()
+        return 0
+
+    def _hear(self) -> bool:
+        try:
+            data = self._link.recv(64 << 10)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        for message in self._decoder.feed(data):
+            if message["op"] == "allow":
+                for peer in message["peers"]:
+                    if peer["number"] != self._gateway.number:
+                        self._gateway.gate.allow(peer["public"], peer["number"])
+                self._link.sendall(encode({"op": "allowed"}))
+            elif message["op"] == "peers":
+                self._meet(message["peers"])
+            elif message["op"] == "gone":
+                self._gateway.remove_peer(message["number"])
+            elif message["op"] == "lost":
+                self._gateway.report_lost(
+                    message["node"], message["owner"], message["task"], message["detail"]
+                )
+        return True
+
+    def _meet(self, peers: list[dict[str, Any]]) -> None:
+        peers.sort(key=lambda peer: int(peer["number"]))
+        numbers = [peer["number"] for peer in peers]
+        near = {numbers[i] for i in neighbours(len(peers), self._seed)[numbers.index(self._gateway.number)]}
+        for peer in peers:
+            if peer["number"] != self._gateway.number:
+                self._gateway.add_peer(
+                    peer["number"], peer["address"], peer["meta"], peer["public"], peer["number"] in near
+                )

@@ -1,0 +1,113 @@
+"""How an agent is started on a host: the command, and the process that connects us with it.
+
+One command for each host, by ssh as the user's configuration says: host keys are checked, nothing is asked.
+The remote side gets this process's PATH, LD_LIBRARY_PATH, virtual environment and working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from scoop.launch.link import JOB_VARIABLE
+from scoop.launch.spawn import AgentHandle, interpreter_flags, roots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scoop.launch.hosts import Host
+
+CONNECT_S = 5
+KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LANG", "LC_ALL")
+_PROGRAM = (
+    "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
+    "from scoop.launch.hostagent import main;main(int(sys.argv[1]))"
+)
+
+
+class Way:
+    """How to start something on other hosts.
+
+    Args:
+        executable: Python there; that of this process if empty.
+        ssh: the command in place of ``ssh``, with its own arguments.
+        prolog: lines of shell to run before.
+        nice: by how much to lower the priority there.
+        folder: working directory there; that of this process if empty.
+        pythonpath: put before the module search path there.
+    """
+
+    def __init__(
+        self,
+        executable: str = "",
+        ssh: str = "",
+        prolog: str = "",
+        nice: int = 0,
+        folder: str = "",
+        pythonpath: str = "",
+    ) -> None:
+        self.executable = executable or sys.executable
+        self.ssh = shlex.split(ssh) or ["ssh"]
+        self.prolog = prolog
+        self.nice = nice
+        self.folder = folder or os.getcwd()
+        self.pythonpath = pythonpath
+
+    def agent(self, origin: int) -> list[str]:
+        """The agent's command line; `origin` as of `hostagent.main`."""
+        nice = ["nice", "-n", str(self.nice)] if self.nice else []
+        return [*nice, self.executable, *interpreter_flags(), "-c", _PROGRAM, str(origin), *roots()]
+
+    def script(self, job: str, environ: Mapping[str, str] = os.environ) -> str:
+        """The shell text that becomes the agent on another host."""
+        kept = [f"{name}={environ[name]}" for name in KEPT_VARIABLES if environ.get(name)]
+        lines = [self.prolog] if self.prolog else []
+        lines.append(f"cd {shlex.quote(self.folder)} 2>/dev/null || cd /")
+        lines.append("exec " + shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
+        return "\n".join(lines)
+
+    def by_ssh(self, host: Host, job: str) -> list[str]:
+        """The command that starts the agent on another host."""
+        port = ["-p", str(host.port)] if host.port else []
+        options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
+        # Some login shells are no Bourne shells.
+        return [*self.ssh, *options, *port, host.target, shlex.join(["/bin/sh", "-c", self.script(job)])]
+
+
+def connect(command: Sequence[str], job: str) -> tuple[AgentHandle, int]:
+    """Start a command whose standard input and output are an agent's link.
+
+    Returns:
+        The handle, and a descriptor from which its standard error can be read.
+
+    Raises:
+        OSError: the command cannot be started.
+    """
+    from _socket import socketpair
+
+    ours, theirs = (end.detach() for end in socketpair())
+    read_end, write_end = os.pipe()
+    try:
+        pid = os.posix_spawnp(
+            command[0],
+            list(command),
+            {**os.environ, JOB_VARIABLE: job},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, theirs, 0),
+                (os.POSIX_SPAWN_DUP2, theirs, 1),
+                (os.POSIX_SPAWN_DUP2, write_end, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=[number for number in range(1, 32) if number not in (9, 19)],  # not KILL, not STOP
+        )
+    except OSError as error:
+        os.close(ours)
+        os.close(read_end)
+        raise OSError(error.errno, f"{command[0]}: {error.strerror}") from None
+    finally:
+        os.close(theirs)
+        os.close(write_end)
+    return AgentHandle(pid, ours, job), read_end
