@@ -189,12 +189,6 @@ cdef class Session(Ending):
             self.resume_waiters(self.strand(), bell)
         self.node.hurry()
 
-    def drop(self, futures):
-        """Cancel the calls that have not started, without waiting for the answers of those that are elsewhere."""
-        for f in futures:
-            self.call_off_soon(f)
-        self.node.hurry()
-
     def pin(self, bint pinned):
         """Forbid (or allow again) that this thread runs other calls while the running one waits; returns the old."""
         cdef level_t *level = self.strand().level
