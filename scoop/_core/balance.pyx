@@ -195,10 +195,10 @@ cdef class Balance:
         cdef int owner_slot = self.slot_of(owner) if ours else -1
         cdef btask_t *task
         self._received(node, owner, est_us)
-        if self.way_to(owner) < 0:
-            self.dropped += 1
-            return -1
         task = self._find(owner, id)
+        if self.way_to(owner) < 0 or (task == NULL and table_get(&self.tasks, self._key(owner, id)) != NULL):
+            self.dropped += 1           # nobody's, or another one stands where it would
+            return -1
         if task != NULL and task.node < 0:
             # A newer attempt replaces the one that is still queued.
             if attempt < task.attempt:
