@@ -730,3 +730,12 @@ def test_any_order_of_events(machines, seed):
             del open_slots[slot]
     assert not open_slots
     assert world.statistics()["queued"] == 0
+
+
+def test_a_task_whose_place_is_taken_is_refused(world):
+    # Numbers beyond 44 bits come from no owner of ours, but anybody may send them.
+    assert world.task(0, ORIGIN, 5, slot=1) == 0
+    assert world.task(0, ORIGIN, 5 + (1 << 44), slot=2) == -1
+    world.request(1, 100)
+    assert world.sent() == {1: [1]}
+    assert world.statistics()["dropped"] == 1
