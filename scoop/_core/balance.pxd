@@ -59,6 +59,7 @@ cdef class Balance:
     cdef readonly size_t queued
     cdef readonly int64_t queued_us
     cdef int cursor
+    cdef readonly int64_t typical_us        # of tasks seen lately: whoever is hungry takes one, be it longer than its room
     cdef readonly uint64_t dispatched
     cdef readonly uint64_t dropped
     cdef readonly uint64_t moved            # tasks given to other brokers
@@ -105,4 +106,5 @@ cdef class Balance:
     cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil
     cdef int _next_hungry(self, btask_t *task) noexcept nogil
     cdef void _ask(self) noexcept nogil
+    cdef int64_t _appetite_us(self, bnode_t *node) noexcept nogil
     cdef void _give(self, btask_t *task, int slot) noexcept nogil

@@ -131,7 +131,7 @@ cdef class Balance:
         for i in range(self.here_count):
             node = &self.nodes[self.here[i]]
             if node.alive and node.room_us > 0:
-                lack += node.room_us
+                lack += self._appetite_us(node)
                 idle[0] += node.idle
         return lack
 
@@ -195,6 +195,7 @@ cdef class Balance:
         cdef int owner_slot = self.slot_of(owner) if ours else -1
         cdef btask_t *task
         self._received(node, owner, est_us)
+        self.typical_us = (7 * self.typical_us + <int64_t>est_us) >> 3 if self.typical_us else <int64_t>est_us
         if self.way_to(owner) < 0:
             self.dropped += 1
             return -1
@@ -429,6 +430,11 @@ cdef class Balance:
         if slot == task.owner_slot:
             self._forget(task)      # home again: its owner runs it and tells nobody
 
+    cdef int64_t _appetite_us(self, bnode_t *node) noexcept nogil:
+        # A node has room for a millisecond and takes a task of ten: asked for by room alone, ten hungry nodes would
+        # be fed one after the other, a round trip each.
+        return max(node.room_us, self.typical_us)
+
     cdef void _ask(self) noexcept nogil:
         # Own surplus may fill anybody's room; what waits for a busy node is taken away only for an idle one.
         cdef int64_t hungry_us = 0
@@ -444,7 +450,7 @@ cdef class Balance:
             node = &self.nodes[slot]
             if node.alive and node.room_us > 0:
                 idle += node.idle
-                hungry_us += node.room_us
+                hungry_us += self._appetite_us(node)
             if node.alive and node.surplus and (best < 0 or node.surplus > self.nodes[best].surplus):
                 best = slot
         for i in range(self.here_count):
@@ -452,7 +458,7 @@ cdef class Balance:
             node = &self.nodes[slot]
             if not node.alive:
                 continue
-            wanted = hungry_us - (node.room_us if node.room_us > 0 else 0)
+            wanted = hungry_us - (self._appetite_us(node) if node.room_us > 0 else 0)
             if self.head != NULL or asked == ASKED_NODES_MAX:
                 wanted = 0
             elif best >= 0 and slot != best and not node.source:

@@ -15,7 +15,7 @@ from scoop._core.table cimport mix64, table_free, table_get, table_put
 
 cdef enum:
     PARK_US = 20000             # how long an asker waits here for what may come up
-    ANSWER_US = 25000           # and how long it waits for us before it asks another
+    ANSWER_US = 1000           # and how long it waits for us before it asks another
     TRIES_MAX = 3
     BACKOFF_MIN_US = 200
     BACKOFF_LEAST_US = 1000     # the longest pause is a tenth of a task's run time, between these two
