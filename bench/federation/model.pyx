@@ -843,6 +843,7 @@ cdef class Model:
                 self._turn(e.to)
             elif e.kind == E_TIMER:
                 if self.brokers[e.to].timer_at == e.at:
+                    self.brokers[e.to].timer_at = -1
                     self._turn_soon(e.to)
             elif e.kind == E_GIVE:
                 self._gives(e.to)
@@ -859,6 +860,26 @@ cdef class Model:
             if e.at > <int64_t>(limit_s * 1e9):
                 break
         return self._report()
+
+    def snapshot(self):
+        cdef int i, k
+        rows = [[0] * 7 for _ in range(self.broker_count)]
+        cdef node_t *n
+        cdef int32_t idle = 0
+        for i in range(self.node_count):
+            n = &self.nodes[i]
+            r = rows[n.broker]
+            if i:
+                r[0] += n.running < 0
+            r[1] += n.own_size - n.own_head
+            for k in range(n.own_head, n.own_size):
+                r[2] += max(1, self.tasks[n.own[k]].leaves)
+            r[3] += n.queue_size
+            for k in range(n.queue_size):
+                r[4] += max(1, self.tasks[n.queue[(n.queue_head + k) & 63]].leaves)
+            r[5] += n.told
+            if n.own_size - n.own_head > r[6]: r[6] = n.own_size - n.own_head
+        return [(tuple(r), self.federations[b].statistics()["parked"], self.balances[b].queued, self.federations[b].rounds, self.federations[b].quiet_until, self.federations[b].asked, self.federations[b].backoff_us, [(<Balance>self.balances[b]).lack_us(&idle), idle], self.brokers[b].timer_at, self.brokers[b].turns) for b, r in enumerate(rows)]
 
     def _report(self):
         cdef int b

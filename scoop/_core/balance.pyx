@@ -438,7 +438,7 @@ cdef class Balance:
     cdef void _ask(self) noexcept nogil:
         # Own surplus may fill anybody's room; what waits for a busy node is taken away only for an idle one.
         cdef int64_t hungry_us = 0
-        cdef int64_t wanted
+        cdef int64_t wanted, left
         cdef int idle = 0, slot, i, asked = 0, best = -1
         cdef bnode_t *node
         for i in range(self.asking_count):
@@ -453,6 +453,8 @@ cdef class Balance:
                 hungry_us += self._appetite_us(node)
             if node.alive and node.surplus and (best < 0 or node.surplus > self.nodes[best].surplus):
                 best = slot
+        # Whoever has most is asked for all; others only for what that one cannot give.
+        left = hungry_us - (self.nodes[best].surplus_us if best >= 0 else 0)
         for i in range(self.here_count):
             slot = self.here[i]
             node = &self.nodes[slot]
@@ -462,7 +464,8 @@ cdef class Balance:
             if self.head != NULL or asked == ASKED_NODES_MAX:
                 wanted = 0
             elif best >= 0 and slot != best and not node.source:
-                wanted = 0
+                wanted = max(<int64_t>0, min(min(wanted, left), node.surplus_us))
+                left -= wanted
             elif best < 0 and not (node.source or node.given):
                 wanted = 0
             if wanted > 0:

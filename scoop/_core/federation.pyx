@@ -25,7 +25,8 @@ cdef enum:
     HINT_EVERY_US = 11000       # times the subscribers
     HINT_AGAIN_US = 800000      # what has not changed is said again, before it expires with those who heard it
     HINT_EXPIRES_US = 2000000
-    UNKNOWN_US = 10000
+    GAVE_US = 1000              # how long whoever gave a task is believed to have more
+    UNKNOWN_US = 10000          # a task's run time while none is known
 
 
 cdef class Federation:
@@ -163,9 +164,10 @@ cdef class Federation:
             if far.hint_tasks < 0:
                 far.hint_tasks = 0
             return
-        # Who gives is believed to have more, until it refuses.
-        far.hint_tasks = max(<int64_t>1, far.hint_tasks - 1)
-        far.hint_until = max(far.hint_until, now + HINT_EXPIRES_US)
+        # Who gives is believed to have more, until it refuses: for a moment only, or all who ever gave would have to
+        # refuse before anybody else is asked.
+        far.hint_tasks = max(<int64_t>1, far.hint_tasks - 1 if far.hint_until > now else 0)
+        far.hint_until = max(far.hint_until, now + GAVE_US)
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
         self.tries = 0
