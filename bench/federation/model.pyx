@@ -12,7 +12,7 @@ from libc.string cimport memset
 from scoop._core.balance cimport HOME_SHIFT, Balance
 from scoop._core.federation cimport Federation
 from scoop._core.outbox cimport (
-    A_ASK, A_CREDIT, A_HINT, A_HOLD, A_LOST, A_REFUSE, A_SEND_TASK, A_WANT, Outbox, action_t)
+    A_ASK, A_CANCEL, A_CREDIT, A_HINT, A_HOLD, A_LOST, A_REFUSE, A_SEND_TASK, A_WANT, Outbox, action_t)
 from scoop._core.table cimport mix64
 
 cdef enum:
@@ -42,6 +42,8 @@ cdef enum:
     M_REFUSE
     M_HINT
     M_HOLD
+    M_LOST
+    M_CANCEL
 
 cdef enum:
     E_BROKER            # a message for a broker
@@ -86,6 +88,7 @@ cdef struct task_t:
     uint8_t hops
     uint8_t over
     uint16_t life               # grows when it is issued again
+    uint16_t parent_life        # a child of an older life of its parent counts for nothing
 
 cdef struct node_t:
     int32_t broker
@@ -108,7 +111,8 @@ cdef struct node_t:
     uint8_t giving
     uint8_t alive
     int64_t busy_ns
-    int32_t generation
+    int64_t began               # the running task
+    int32_t generation          # grows when it dies: events of the dead are ignored
 
 cdef struct broker_t:
     message_t *inbox
@@ -158,6 +162,9 @@ cdef class Model:
     cdef public int64_t work_ns
     cdef public int64_t slice_ns        # of the profile
     cdef list begun                     # work begun in each slice
+    cdef int alive_brokers
+    cdef int64_t lost_at, kept_ns       # when brokers died, and what was done by then for good
+    cdef int64_t first_ns               # work that had to be done, without what was redone
 
     def __cinit__(self, int brokers, int workers, int tasks, int64_t mean_us, bint tree, list neighbours,
                   uint64_t seed=1):
@@ -180,10 +187,12 @@ cdef class Model:
         self.need_waits = []
         self.slice_ns = 100000000
         self.begun = []
+        self.alive_brokers = brokers
         for i in range(brokers):
             self.need_at[i] = -1
         self._build()
         self._fill(tasks)
+        self.first_ns = tasks * self.mean_ns if tree else self.work_ns
 
     def __dealloc__(self):
         cdef int i, slot
@@ -388,7 +397,10 @@ cdef class Model:
 
     cdef void _request(self, node_t *n, bint idle, message_t **m) noexcept:
         # LocalQueue.hunger
-        cdef int64_t have = n.room_us + <int64_t>n.queue_size * (self.mean_ns // 1000)
+        cdef int64_t each = self.mean_ns // 1000
+        cdef int64_t have = n.room_us + n.queue_size * each
+        if not idle and n.queue_size:
+            have -= each
         if n.own_size > n.own_head or (not idle and have * 2 > ROOM_US):
             return
         if idle and n.room_us > 0:
@@ -398,7 +410,7 @@ cdef class Model:
             self._add(m, M_REQUEST, -1, n.room_us, 1, 0)
             return
         n.asked_idle = idle
-        n.room_us = ROOM_US - <int64_t>n.queue_size * (self.mean_ns // 1000)
+        n.room_us = max(0, ROOM_US - n.queue_size * each)
         if n.room_us > 0:
             self._add(m, M_REQUEST, -1, n.room_us, idle, 0)
 
@@ -435,12 +447,13 @@ cdef class Model:
         n.running = task
         took = WORKER_TASK_NS + (SPAWN_NS * FAN if t.leaves > 1 else t.run_ns)
         n.busy_ns += took
+        n.began = self.now
         self._note(took)
         self._at(self.now + took, E_END, index, NULL, (<int64_t>n.generation << 32) | task)
         if self.mean_ns // 1000 < LONG_US:
             self._request(n, False, m)
         elif t.leaves <= 1:
-            self._at(self.now + self.mean_ns - ROOM_US * 1000, E_ASK, index, NULL, task)
+            self._at(self.now + self.mean_ns - ROOM_US * 1000, E_ASK, index, NULL, <int64_t>self.tasks[task].life << 32 | task)
         return 0
 
     cdef int _note(self, int64_t took) except -1:
@@ -456,7 +469,9 @@ cdef class Model:
         cdef message_t *m = NULL
         cdef int i, leaves, left, child
         n.running = -1
-        if t.leaves > 1 and t.pending == 0:
+        if t.runner != index:
+            pass                    # issued again meanwhile: what this one did is nobody's
+        elif t.leaves > 1 and t.pending == 0:
             left = t.leaves
             for i in range(FAN):
                 leaves = left // (FAN - i)
@@ -465,6 +480,7 @@ cdef class Model:
                     child = self._new_task(task, index, leaves)
                     t = &self.tasks[task]
                     t.pending += 1
+                    self.tasks[child].parent_life = t.life
                     self._push_own(n, child)
             if n.want_us > 0:
                 self._give(n, &m)
@@ -486,6 +502,7 @@ cdef class Model:
 
     cdef int _owned_over(self, int index, int task, message_t **m) except -1:
         cdef task_t *t = &self.tasks[task]
+        cdef uint16_t life
         if t.over:
             self.duplicates += 1
             return 0
@@ -495,7 +512,10 @@ cdef class Model:
             if self.over == self.target:
                 self.finished = self.now
             return 0
+        life = t.parent_life
         t = &self.tasks[t.parent]
+        if t.life != life:
+            return 0
         t.pending -= 1
         if t.pending == 0:
             return self._complete(index, self.tasks[task].parent, m)
@@ -560,6 +580,26 @@ cdef class Model:
             return self._give_soon(0)
         return 0
 
+    cdef void _reissue(self, int index, int task) noexcept:
+        # Ledger.on_lost at the owner, which has what it takes to run it again.
+        cdef task_t *t = &self.tasks[task]
+        if t.over or t.owner != index:
+            return
+        t.life += 1
+        t.hops = 0
+        t.pending = 0
+        t.runner = -1
+        self._push_own(&self.nodes[index], task)
+
+    cdef void _drop(self, node_t *n, int task) noexcept:
+        # A cancelled task that has not begun leaves the queue.
+        cdef int i, kept = 0
+        for i in range(n.queue_size):
+            if n.queue[(n.queue_head + i) & 63] != task:
+                n.queue[(n.queue_head + kept) & 63] = n.queue[(n.queue_head + i) & 63]
+                kept += 1
+        n.queue_size = kept
+
     cdef int _node_hears(self, int index, message_t *m) except -1:
         cdef node_t *n = &self.nodes[index]
         cdef message_t *answer = NULL
@@ -585,6 +625,10 @@ cdef class Model:
             elif x.kind == M_WANT:
                 n.want_us = x.a
                 n.want_idle = x.b
+            elif x.kind == M_LOST:
+                self._reissue(index, x.task)
+            elif x.kind == M_CANCEL:
+                self._drop(n, x.task)
         self._give_soon(index)
         self._start(index, &answer)
         self._tell(n, &answer)
@@ -712,6 +756,10 @@ cdef class Model:
             elif x.kind == M_HINT:
                 me.hints += 1
                 federation.on_hint(balance.slot_of(<uint64_t>x.c), <uint64_t>x.b, x.a, now_us)
+            elif x.kind == M_LOST:
+                to = balance.on_lost_there(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1)
+                if to >= 0:
+                    self._add(self._out(me, to), M_LOST, x.task, 0, 0, 0)
             elif x.kind == M_HOLD:
                 balance.on_hold(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1)
         return tasks
@@ -763,7 +811,9 @@ cdef class Model:
             elif x.kind == A_HOLD:
                 self._add(self._out(me, x.node), M_HOLD, <int>x.b - 1, 0, 0, 0)
             elif x.kind == A_LOST:
-                self._reissue(<int>x.a - 1)
+                self._add(self._out(me, x.node), M_LOST, <int>x.a - 1, 0, 0, 0)
+            elif x.kind == A_CANCEL and me.peer_of[x.node] < 0:
+                self._add(self._out(me, x.node), M_CANCEL, <int>x.b - 1, 0, 0, 0)
             elif x.kind == A_HINT:
                 for other in self.heard[b]:
                     m = NULL
@@ -775,28 +825,58 @@ cdef class Model:
 
     # ------------------------------------------------------------------------------------------- loss
 
-    cdef int _reissue(self, int task) except -1:
-        # Ledger.on_lost at the owner, which has what it takes to run it again.
-        cdef task_t *t = &self.tasks[task]
-        cdef node_t *n = &self.nodes[t.owner]
-        if t.over or not n.alive:
-            return 0
-        t.life += 1
-        t.hops = 0
-        t.pending = 0
-        self._push_own(n, task)
-        self._give_soon(t.owner)
+    cdef int _kept(self) except -1:
+        # What is done for good, and what a greedy queue would need from here.
+        cdef int i, parent
+        cdef int64_t kept = 0
+        cdef task_t *t
+        cdef node_t *n
+        cdef uint8_t *state = <uint8_t *>calloc(self.task_count, 1)     # 1: it counts; 2: it is done
+        for i in range(self.task_count):
+            t = &self.tasks[i]
+            parent = t.parent
+            if parent >= 0 and (state[parent] == 0 or self.tasks[parent].life != t.parent_life):
+                continue
+            if parent >= 0 and state[parent] == 2:
+                state[i] = 2
+            elif self.nodes[t.owner].alive:
+                state[i] = 1 + t.over
+            if state[i] == 2 and t.leaves <= 1:
+                kept += t.run_ns
+        for i in range(1, self.node_count):
+            n = &self.nodes[i]
+            if n.alive and n.running >= 0 and self.tasks[n.running].leaves <= 1 and state[n.running] == 1:
+                kept += min(self.now - n.began, self.tasks[n.running].run_ns)
+        free(state)
+        self.kept_ns = kept
         return 0
+
+    cdef int _open(self) except -1:
+        # Tasks that count and are not over; none when all is well. Parents stand before their children.
+        cdef int i, parent, found = 0
+        cdef task_t *t
+        for i in range(self.task_count):
+            t = &self.tasks[i]
+            parent = t.parent
+            # Of a parent that is over: a child of its last life, at a node that lives.
+            if parent >= 0 and (self.tasks[parent].life != t.parent_life or self.tasks[parent].runner != t.owner):
+                continue
+            if self.nodes[t.owner].alive and not t.over and (parent < 0 or self.tasks[parent].over == 0):
+                found += 1
+        return found
 
     cdef int _die(self, int b) except -1:
         cdef int i
         cdef node_t *n
+        self.alive_brokers -= 1
+        self.lost_at = self.now
         self.brokers[b].alive = 0
         for i in range(self.worker_count):
             n = &self.nodes[1 + b * self.worker_count + i]
             n.alive = 0
             n.generation += 1
             n.running = -1
+        self._kept()
         self._at(self.now + DETECT_NS, E_GONE, b, NULL, 0)
         return 0
 
@@ -848,7 +928,8 @@ cdef class Model:
             elif e.kind == E_GIVE:
                 self._gives(e.to)
             elif e.kind == E_ASK:
-                if self.nodes[e.to].running == e.arg:
+                i = <int>(e.arg & 0xffffffff)
+                if self.nodes[e.to].running == i and self.tasks[i].life == e.arg >> 32:
                     m = NULL
                     self._request(&self.nodes[e.to], False, &m)
                     if m != NULL:
@@ -861,43 +942,42 @@ cdef class Model:
                 break
         return self._report()
 
-    def snapshot(self):
-        cdef int i, k
-        rows = [[0] * 7 for _ in range(self.broker_count)]
-        cdef node_t *n
-        cdef int32_t idle = 0
-        for i in range(self.node_count):
-            n = &self.nodes[i]
-            r = rows[n.broker]
-            if i:
-                r[0] += n.running < 0
-            r[1] += n.own_size - n.own_head
-            for k in range(n.own_head, n.own_size):
-                r[2] += max(1, self.tasks[n.own[k]].leaves)
-            r[3] += n.queue_size
-            for k in range(n.queue_size):
-                r[4] += max(1, self.tasks[n.queue[(n.queue_head + k) & 63]].leaves)
-            r[5] += n.told
-            if n.own_size - n.own_head > r[6]: r[6] = n.own_size - n.own_head
-        return [(tuple(r), self.federations[b].statistics()["parked"], self.balances[b].queued, self.federations[b].rounds, self.federations[b].quiet_until, self.federations[b].asked, self.federations[b].backoff_us, [(<Balance>self.balances[b]).lack_us(&idle), idle], self.brokers[b].timer_at, self.brokers[b].turns) for b, r in enumerate(rows)]
+    def _greedy_s(self):
+        """Seconds that a central queue without latency or cost takes for the same."""
+        cdef int64_t workers = self.broker_count * self.worker_count
+        if self.lost_at:
+            left = self.first_ns - self.kept_ns
+            return (self.lost_at + left / (self.alive_brokers * self.worker_count)) / 1e9
+        if self.tree:
+            return -(-self.first_ns // self.mean_ns // workers) * self.mean_ns / 1e9
+        import heapq
+        free = [0] * workers
+        for i in range(self.task_count):
+            heapq.heapreplace(free, free[0] + self.tasks[i].run_ns)
+        return max(free) / 1e9
 
     def _report(self):
         cdef int b
         cdef double seconds = max(<double>self.now / 1e9, 1e-9)
         waits = sorted(self.need_waits)
+        greedy = self._greedy_s()
         return {
             "finished": self.finished >= 0,
+            "open": self._open(),
+            "over": self.over,
+            "target": self.target,
+            "duplicates": self.duplicates,
             "seconds": seconds,
-            "work_s": self.work_ns / 1e9,
+            "greedy_s": greedy,
+            "efficiency": greedy / seconds,
             "events": self.events,
             "tasks": self.task_count,
-            "over": self.over,
             "moves_per_task": <double>self.moves / max(1, self.task_count),
             "asks_per_task": <double>self.asks / max(1, self.task_count),
-            "hints_per_broker_s": max([self.brokers[b].hints for b in range(self.broker_count)]) / seconds,
+            # A run that is shorter than a second has had all hints of its second.
+            "hints_per_s": max([self.brokers[b].hints for b in range(self.broker_count)]) / max(1.0, seconds),
             "origin_messages_s": self.brokers[0].messages / seconds,
-            "duplicates": self.duplicates,
+            "fed_p50_us": waits[len(waits) // 2] / 1e3 if waits else None,
             "fed_p99_us": waits[int(len(waits) * 0.99)] / 1e3 if waits else None,
             "busy": [took / (self.slice_ns * self.broker_count * self.worker_count) for took in self.begun],
-            "fed_p50_us": waits[len(waits) // 2] / 1e3 if waits else None,
         }

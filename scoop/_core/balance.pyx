@@ -229,8 +229,10 @@ cdef class Balance:
         # A task that crashed a worker waits for an empty one: at the front it gets the first.
         self._enqueue(task, (flags & T_RETRIED) != 0)
         if self.nodes[node].peer and not ours and self.nodes[node].incarnation != home_of(owner):
-            # It has moved on from the broker to which its own gave it, which is to know where it is.
+            # It has moved on from the broker to which its own gave it, which is to know where it is; whoever gave it
+            # need no longer answer for it.
             self.out.put(A_HOLD, self.slot_of(home_of(owner)), NULL, owner, id, 0, 0)
+            self.out.put(A_HOLD, node, NULL, owner, id, 0, 0)
         return 0
 
     cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil:
@@ -248,6 +250,10 @@ cdef class Balance:
     cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
         if task == NULL or task.node < 0 or not self.nodes[task.node].peer:
+            return
+        if task.owner_slot < 0:
+            if task.node == peer:
+                self._forget(task)  # it has arrived: from now on its own broker keeps track of it
             return
         self.nodes[task.node].given -= 1
         self.nodes[peer].given += 1
@@ -421,9 +427,7 @@ cdef class Balance:
                 node.idle_count -= 1
             if node.room_us <= 0:
                 self._stop_asking(slot)
-            if task.owner_slot < 0:
-                self._forget(task)      # its own broker keeps track of it
-            return
+            return                      # until the peer says that it has it, its loss is ours to report
         node.idle = 0
         node.probation = (task.flags & T_RETRIED) != 0
         self.dispatched += 1

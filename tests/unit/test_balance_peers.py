@@ -180,8 +180,22 @@ def test_a_task_goes_on_to_a_third(world):
     world.submit(1, node=world.east, owner=at(EAST, 5))
     world.ask(world.west, LONG)
     assert world.sent() == {world.west: [1]}
+    assert world.statistics()["known"] == 1
+    world.hold(world.east, at(EAST, 5), 1)
+    assert world.statistics()["known"] == 1, "another one says so"
+    world.hold(world.west, at(EAST, 5), 1)
     assert world.statistics()["known"] == 0, "its own broker keeps track of it"
     assert world.node(world.west)["given"] == 0
+
+
+def test_a_task_that_is_lost_on_its_way_on_is_reported_by_its_giver(world):
+    # Its own broker takes it for ours until the third says that it has it, which a dead one never does.
+    world.submit(1, node=world.east, owner=at(EAST, 5), attempt=2)
+    world.ask(world.west, LONG)
+    assert world.sent() == {world.west: [1]}
+    world.lost(world.west)
+    assert world.drain() == [("lost", world.east, at(EAST, 5), 1, 2, 1, 0)]
+    assert world.statistics()["known"] == 0
 
 
 @pytest.mark.parametrize("hops", range(HOPS_MAX + 1))
@@ -213,7 +227,9 @@ def test_behind_many_of_them_none_is_looked_for(world):
 
 def test_a_task_that_moves_on_is_reported_to_its_own_broker(world):
     world.submit(7, node=world.west, owner=at(EAST, 5))
-    assert ("hold", world.east, 0, at(EAST, 5), 7, 0, 0) in world.drain()
+    told = world.drain()
+    assert [action[:2] for action in told] == [("hold", world.east), ("hold", world.west)], "and to the giver"
+    assert {action[3:5] for action in told} == {(at(EAST, 5), 7)}
 
 
 def test_a_task_from_its_own_broker_or_of_our_own_node_is_not_reported(world):
