@@ -122,6 +122,8 @@ cdef class Federation:
             return
         if far.parked_until == 0:
             self.parked += 1
+            if self.parked == 1:
+                self.unpark_at = now + PARK_US      # later ones wait longer
         far.parked_until = now + PARK_US
         far.parked_us = need_us
         far.parked_idle = idle
@@ -240,14 +242,20 @@ cdef class Federation:
         cdef far_t *far
         if self.parked == 0:
             return
+        if now < self.unpark_at:
+            self._look_again(self.unpark_at)    # nobody's time is over: a thousand need not be looked at in each turn
+            return
+        self.unpark_at = now + PARK_US
         for i in range(self.count):
             far = &self.far[i]
             if far.parked_until > now:
-                self._look_again(far.parked_until)
+                self.unpark_at = min(self.unpark_at, far.parked_until)
             elif far.parked_until:
                 far.parked_until = 0
                 self.parked -= 1
                 self.out.put(A_CREDIT, far.slot, NULL, 0, 0, 0, 0)
+        if self.parked:
+            self._look_again(self.unpark_at)
 
     cdef void _hint(self, int64_t tasks, int64_t work_us, uint64_t now) noexcept nogil:
         cdef bint crossing = (tasks > 0) != (self.told_tasks > 0)
