@@ -1,4 +1,4 @@
-"""``python -m bench.federation``: the federation's rule in simulated time, in a table with what is asked of it."""
+"""``python -m bench.federation``: the federation's rule in simulated time, with what is asked of it."""
 
 from __future__ import annotations
 

@@ -164,6 +164,7 @@ cdef class Brokers(Workers):
 
     cdef int _carry(self, int b) except -1:
         cdef Outbox out = <Outbox>self.outboxes[b]
+        cdef Federation federation = <Federation>self.federations[b]
         cdef Balance balance = <Balance>self.balances[b]
         cdef broker_t *me = &self.brokers[b]
         cdef action_t *x
@@ -179,8 +180,8 @@ cdef class Brokers(Workers):
                 if me.peer_of[x.node] >= 0:
                     self.moves += 1
                     self.tasks[task].hops += 1
-                    (<Federation>self.federations[b]).on_task(x.node, <uint64_t>(self.mean_ns // 1000), False,
-                                                             <uint64_t>(self.now // 1000) + 1)
+                    federation.on_task(x.node, <uint64_t>(self.mean_ns // 1000), False,
+                                       <uint64_t>(self.now // 1000) + 1)
                 self._add(self._out(me, x.node), M_TASK, task, self.mean_ns // 1000, 0, 0)
             elif x.kind == A_WANT:
                 self._add(self._out(me, x.node), M_WANT, -1, <int64_t>x.a, <int64_t>x.b, 0)

@@ -216,10 +216,10 @@ cdef class Model(Brokers):
         if self.tree:
             slots = self.first_ns // self.mean_ns
             return (slots + workers - 1) // workers * self.mean_ns / 1e9
-        free = [0] * workers
+        ends = [0] * workers
         for i in range(self.task_count):
-            heapq.heapreplace(free, free[0] + self.tasks[i].run_ns)
-        return max(free) / 1e9
+            heapq.heapreplace(ends, ends[0] + self.tasks[i].run_ns)
+        return max(ends) / 1e9
 
     def _report(self):
         cdef int b

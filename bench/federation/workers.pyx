@@ -76,7 +76,7 @@ cdef class Workers(World):
         if self.mean_ns // 1000 < LONG_US:
             self._request(n, False, m)
         elif t.leaves <= 1:
-            self._at(self.now + self.mean_ns - ROOM_US * 1000, E_ASK, index, NULL, <int64_t>self.tasks[task].life << 32 | task)
+            self._at(self.now + self.mean_ns - ROOM_US * 1000, E_ASK, index, NULL, (<int64_t>t.life << 32) | task)
         return 0
 
     cdef int _note(self, int64_t took) except -1:
@@ -92,8 +92,8 @@ cdef class Workers(World):
         cdef message_t *m = NULL
         cdef int i, leaves, left, child
         n.running = -1
-        if t.runner != index:
-            pass                    # issued again meanwhile: what this one did is nobody's
+        if t.runner != index and t.leaves > 1:
+            pass                    # issued again meanwhile: its children would be of an older life
         elif t.leaves > 1 and t.pending == 0:
             left = t.leaves
             for i in range(FAN):

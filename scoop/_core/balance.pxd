@@ -59,7 +59,7 @@ cdef class Balance:
     cdef readonly size_t queued
     cdef readonly int64_t queued_us
     cdef int cursor
-    cdef readonly int64_t typical_us        # of tasks seen lately: whoever is hungry takes one, be it longer than its room
+    cdef readonly int64_t typical_us        # the run time of tasks seen lately
     cdef readonly uint64_t dispatched
     cdef readonly uint64_t dropped
     cdef readonly uint64_t moved            # tasks given to other brokers

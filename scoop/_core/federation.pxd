@@ -32,6 +32,7 @@ cdef class Federation:
     cdef int asked                          # index of whom we wait for, -1: nobody
     cdef uint64_t asked_until
     cdef int referred                       # index of whom a refusal has named, -1
+    cdef int giver                          # index of who gave last and has not refused since, -1
     cdef int tries                          # in this round
     cdef uint64_t quiet_until               # no asking before
     cdef uint64_t backoff_us

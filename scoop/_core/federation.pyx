@@ -25,7 +25,6 @@ cdef enum:
     HINT_EVERY_US = 11000       # times the subscribers
     HINT_AGAIN_US = 800000      # what has not changed is said again, before it expires with those who heard it
     HINT_EXPIRES_US = 2000000
-    GAVE_US = 1000              # how long whoever gave a task is believed to have more
     UNKNOWN_US = 10000          # a task's run time while none is known
 
 
@@ -42,6 +41,7 @@ cdef class Federation:
         self.rng = mix64(seed)
         self.asked = -1
         self.referred = -1
+        self.giver = -1
         self.backoff_us = BACKOFF_MIN_US
 
     def __dealloc__(self):
@@ -99,6 +99,8 @@ cdef class Federation:
             self.parked -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
+        if self.giver >= 0 and &self.far[self.giver] == far:
+            self.giver = -1
 
     # ----------------------------------------------------------------------------- what others tell
 
@@ -151,6 +153,8 @@ cdef class Federation:
         if far == NULL or self.asked < 0 or &self.far[self.asked] != far:
             return                  # of an ask that is over
         far.hint_tasks = 0
+        if self.giver >= 0 and &self.far[self.giver] == far:
+            self.giver = -1
         if self.tries < TRIES_MAX:
             for i in range(self.count):
                 if referral and self.far[i].number == referral and self.far[i].alive:
@@ -166,10 +170,11 @@ cdef class Federation:
             if far.hint_tasks < 0:
                 far.hint_tasks = 0
             return
-        # Who gives is believed to have more, until it refuses: for a moment only, or all who ever gave would have to
-        # refuse before anybody else is asked.
-        far.hint_tasks = max(<int64_t>1, far.hint_tasks - 1 if far.hint_until > now else 0)
-        far.hint_until = max(far.hint_until, now + GAVE_US)
+        # The last giver is believed to have more, until it refuses. Only the last: if all who ever gave had to refuse
+        # before anybody else is asked, the end of a tree would take twice as long.
+        self.giver = <int>(far - self.far)
+        if far.hint_tasks > 1:
+            far.hint_tasks -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
         self.tries = 0
@@ -185,6 +190,8 @@ cdef class Federation:
             if self.far[i].alive and self.far[i].slot != but and self.far[i].hint_until > now and (
                     self.far[i].hint_tasks > (self.far[best].hint_tasks if best >= 0 else 0)):
                 best = i
+        if best < 0 and self.giver >= 0 and self.far[self.giver].slot != but:
+            return self.giver
         return best
 
     cdef int _victim(self, uint64_t now) noexcept nogil:
@@ -213,6 +220,8 @@ cdef class Federation:
             if second >= 0 and self.far[second].hint_tasks > self.far[first].hint_tasks:
                 return second
             return first
+        if self.giver >= 0:
+            return self.giver
         if self.alive == 0:
             return -1
         index = <int>(self._random() % <uint64_t>self.count)
@@ -324,6 +333,7 @@ cdef class Federation:
         assert alive == self.alive, f"{alive} brokers are alive, {self.alive} are counted"
         assert parked == self.parked, f"{parked} brokers are parked, {self.parked} are counted"
         assert neighbours == self.neighbours, f"{neighbours} neighbours, {self.neighbours} are counted"
+        assert self.giver < 0 or self.far[self.giver].alive, "a dead broker is believed to have work"
         assert self.asked < 0 or self.far[self.asked].alive, "a dead broker is asked"
 
     def statistics(self):

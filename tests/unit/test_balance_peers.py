@@ -1,4 +1,4 @@
-"""A broker's load-balancing queue among other brokers, event by event; the machine checks itself after each."""
+"""A queue for load-balancing among other brokers, event by event; the machine checks itself after each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ LONG = 10**9
 def at(broker, node):
     """The incarnation of a node."""
     return broker << 44 | node
+
+
+ORIGIN = at(HOME, 1)
 
 
 class World:
@@ -35,7 +38,7 @@ class World:
 
         return checked
 
-    def submit(self, *ids, node=None, owner=at(HOME, 1), **fields):
+    def submit(self, *ids, node=None, owner=ORIGIN, **fields):
         """Tasks of the origin, unless said otherwise, whose slot is their number."""
         node = self.origin if node is None else node
         for id in ids:

@@ -234,7 +234,7 @@ cdef class FederationHarness:
     def statistics(self): return self.federation.statistics()
     def drain(self):
         """The actions as tuples (name, slot of the broker, a, b, c)."""
-        return [(ACTIONS[kind], node, a, b, c) for kind, node, slot, a, b, c, d in self.out.drain()]
+        return [(ACTIONS[kind], node, a, b, c) for kind, node, _slot, a, b, c, _d in self.out.drain()]
 
 
 cdef class OutboxHarness:
