@@ -153,7 +153,7 @@ cdef class Balance:
         # Exact for our own nodes, by slot. Owners elsewhere have none; their keys have the highest bit.
         cdef int slot
         if self.home and home_of(owner) != self.home:
-            return (<uint64_t>1 << 63) | ((mix64(owner) + id) >> 1)
+            return (<uint64_t>1 << 63) | (mix64(owner) + id)
         slot = self.slot_of(owner)
         if slot < 0:
             return 0

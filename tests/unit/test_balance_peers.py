@@ -306,6 +306,19 @@ def test_tasks_of_the_same_number_of_two_owners_are_two(world):
     assert world.sent() == {world.workers[0]: [1, 1, 1]}
 
 
+def test_neighbouring_numbers_of_an_owner_elsewhere_are_different_tasks(world):
+    world.request(world.workers[0], LONG)
+    world.submit(*range(1, 21), node=world.east, owner=at(EAST, 5))
+    assert world.statistics()["known"] == 20
+    assert world.sent() == {world.workers[0]: list(range(1, 21))}
+    for id in range(1, 11):
+        assert world.result(world.workers[0], at(EAST, 5), id) == world.east
+    assert world.node(world.workers[0])["given"] == 10
+    world.lost(world.workers[0])
+    lost = [action for action in world.drain() if action[0] == "lost"]
+    assert sorted(action[3] for action in lost) == list(range(11, 21))
+
+
 def test_an_answer_goes_to_the_owner_or_its_broker(world):
     held_by_east(world)
     unknown, started, not_started = world.machines.UNKNOWN, world.machines.STARTED, world.machines.NOT_STARTED
