@@ -59,6 +59,7 @@ cdef class Balance:
     cdef readonly size_t queued
     cdef readonly int64_t queued_us
     cdef int cursor
+    cdef readonly int64_t typical_us        # the run time of tasks seen lately
     cdef readonly uint64_t dispatched
     cdef readonly uint64_t dropped
     cdef readonly uint64_t moved            # tasks given to other brokers
@@ -76,7 +77,7 @@ cdef class Balance:
     # 0: taken (the slot is ours), -1: refused (the slot stays the caller's).
     cdef int on_task(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t est_us, uint64_t hops,
                      uint64_t flags, void *slot) noexcept nogil
-    # A peer says that it has a task of a node of ours now.
+    # A peer says that it has a task now: one of a node of ours, or one that we gave it.
     cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil
     # The node that the result goes to, -1: nobody wants it any more.
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil
@@ -105,4 +106,5 @@ cdef class Balance:
     cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil
     cdef int _next_hungry(self, btask_t *task) noexcept nogil
     cdef void _ask(self) noexcept nogil
+    cdef int64_t _appetite_us(self, bnode_t *node) noexcept nogil
     cdef void _give(self, btask_t *task, int slot) noexcept nogil

@@ -131,7 +131,7 @@ cdef class Balance:
         for i in range(self.here_count):
             node = &self.nodes[self.here[i]]
             if node.alive and node.room_us > 0:
-                lack += node.room_us
+                lack += self._appetite_us(node)
                 idle[0] += node.idle
         return lack
 
@@ -153,7 +153,7 @@ cdef class Balance:
         # Exact for our own nodes, by slot. Owners elsewhere have none; their keys have the highest bit.
         cdef int slot
         if self.home and home_of(owner) != self.home:
-            return (<uint64_t>1 << 63) | ((mix64(owner) + id) >> 1)
+            return (<uint64_t>1 << 63) | (mix64(owner) + id)
         slot = self.slot_of(owner)
         if slot < 0:
             return 0
@@ -195,6 +195,7 @@ cdef class Balance:
         cdef int owner_slot = self.slot_of(owner) if ours else -1
         cdef btask_t *task
         self._received(node, owner, est_us)
+        self.typical_us = (7 * self.typical_us + <int64_t>est_us) >> 3 if self.typical_us else <int64_t>est_us
         task = self._find(owner, id)
         if self.way_to(owner) < 0 or (task == NULL and table_get(&self.tasks, self._key(owner, id)) != NULL):
             self.dropped += 1           # nobody's, or another one stands where it would
@@ -228,8 +229,10 @@ cdef class Balance:
         # A task that crashed a worker waits for an empty one: at the front it gets the first.
         self._enqueue(task, (flags & T_RETRIED) != 0)
         if self.nodes[node].peer and not ours and self.nodes[node].incarnation != home_of(owner):
-            # It has moved on from the broker to which its own gave it, which is to know where it is.
+            # It has moved on from the broker to which its own gave it, which is to know where it is; whoever gave it
+            # need no longer answer for it.
             self.out.put(A_HOLD, self.slot_of(home_of(owner)), NULL, owner, id, 0, 0)
+            self.out.put(A_HOLD, node, NULL, owner, id, 0, 0)
         return 0
 
     cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil:
@@ -247,6 +250,10 @@ cdef class Balance:
     cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
         if task == NULL or task.node < 0 or not self.nodes[task.node].peer:
+            return
+        if task.owner_slot < 0:
+            if task.node == peer:
+                self._forget(task)  # it has arrived: from now on its own broker keeps track of it
             return
         self.nodes[task.node].given -= 1
         self.nodes[peer].given += 1
@@ -420,19 +427,22 @@ cdef class Balance:
                 node.idle_count -= 1
             if node.room_us <= 0:
                 self._stop_asking(slot)
-            if task.owner_slot < 0:
-                self._forget(task)      # its own broker keeps track of it
-            return
+            return                      # until the peer says that it has it, its loss is ours to report
         node.idle = 0
         node.probation = (task.flags & T_RETRIED) != 0
         self.dispatched += 1
         if slot == task.owner_slot:
             self._forget(task)      # home again: its owner runs it and tells nobody
 
+    cdef int64_t _appetite_us(self, bnode_t *node) noexcept nogil:
+        # A node has room for a millisecond and takes a task of ten: asked for by room alone, ten hungry nodes would
+        # be fed one after the other, a round trip each.
+        return max(node.room_us, self.typical_us)
+
     cdef void _ask(self) noexcept nogil:
         # Own surplus may fill anybody's room; what waits for a busy node is taken away only for an idle one.
         cdef int64_t hungry_us = 0
-        cdef int64_t wanted
+        cdef int64_t wanted, left
         cdef int idle = 0, slot, i, asked = 0, best = -1
         cdef bnode_t *node
         for i in range(self.asking_count):
@@ -444,19 +454,22 @@ cdef class Balance:
             node = &self.nodes[slot]
             if node.alive and node.room_us > 0:
                 idle += node.idle
-                hungry_us += node.room_us
+                hungry_us += self._appetite_us(node)
             if node.alive and node.surplus and (best < 0 or node.surplus > self.nodes[best].surplus):
                 best = slot
+        # Whoever has most is asked for all; others only for what that one cannot give.
+        left = hungry_us - (self.nodes[best].surplus_us if best >= 0 else 0)
         for i in range(self.here_count):
             slot = self.here[i]
             node = &self.nodes[slot]
             if not node.alive:
                 continue
-            wanted = hungry_us - (node.room_us if node.room_us > 0 else 0)
+            wanted = hungry_us - (self._appetite_us(node) if node.room_us > 0 else 0)
             if self.head != NULL or asked == ASKED_NODES_MAX:
                 wanted = 0
             elif best >= 0 and slot != best and not node.source:
-                wanted = 0
+                wanted = max(<int64_t>0, min(min(wanted, left), node.surplus_us))
+                left -= wanted
             elif best < 0 and not (node.source or node.given):
                 wanted = 0
             if wanted > 0:

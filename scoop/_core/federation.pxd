@@ -32,11 +32,13 @@ cdef class Federation:
     cdef int asked                          # index of whom we wait for, -1: nobody
     cdef uint64_t asked_until
     cdef int referred                       # index of whom a refusal has named, -1
+    cdef int giver                          # index of who gave last and has not refused since, -1
     cdef int tries                          # in this round
     cdef uint64_t quiet_until               # no asking before
     cdef uint64_t backoff_us
     cdef int rounds                         # in a row without success
     cdef int parked                         # how many wait here
+    cdef uint64_t unpark_at                 # nobody's time is over before
     cdef uint64_t mean_us                   # of tasks that came or went, 0 while unknown
     cdef int64_t told_tasks                 # our last hint
     cdef uint64_t told_at

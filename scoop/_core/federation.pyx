@@ -1,10 +1,10 @@
 """Who has work among the brokers of a federation; see the prose in federation.pxd.
 
 One rule: a hungry broker asks for what its own nodes can take, never for half of somebody's backlog, so the backlog
-stays near its owner. Whom it asks is the fuller of two that have hinted at work, or anybody where none has. A
+stays near its owner. Whom it asks is the fuller of two that have hinted at work, or the last that gave, or anybody. A
 broker that has nothing names the fullest that it knows, and parks the asker: what comes up meanwhile is for it.
 After three tries in vain comes a pause that doubles; a fresh hint ends it. Nothing here is a promise: a hint
-that is lost, and an ask that is never answered, cost time.
+that is lost, and an ask that is never answered, cost time. Measured and compared in docs/federation.md.
 """
 
 from libc.stdlib cimport free, realloc
@@ -15,17 +15,17 @@ from scoop._core.table cimport mix64, table_free, table_get, table_put
 
 cdef enum:
     PARK_US = 20000             # how long an asker waits here for what may come up
-    ANSWER_US = 25000           # and how long it waits for us before it asks another
-    TRIES_MAX = 3
-    BACKOFF_MIN_US = 200
-    BACKOFF_LEAST_US = 1000     # the longest pause is a tenth of a task's run time, between these two
-    BACKOFF_MOST_US = 50000
-    ROUNDS_BUSY = 64            # after so many rounds in vain the job is idle, and so are we:
-    BACKOFF_IDLE_US = 1000000
+    ANSWER_US = 1000           # and how long it waits for us before it asks another
+    TRIES_MAX = 3               # asks in a row that may fail before there is a pause
+    BACKOFF_MIN_US = 200        # the first pause; each one after it is twice as long
+    BACKOFF_LEAST_US = 1000     # the longest pause is a tenth of a task's run time, but no less than this
+    BACKOFF_MOST_US = 10000     # and no more than this
+    ROUNDS_BUSY = 64            # after so many rounds in vain the job is idle, and so are we
+    BACKOFF_IDLE_US = 1000000   # the longest pause then
     HINT_EVERY_US = 11000       # times the subscribers
     HINT_AGAIN_US = 800000      # what has not changed is said again, before it expires with those who heard it
-    HINT_EXPIRES_US = 2000000
-    UNKNOWN_US = 10000
+    HINT_EXPIRES_US = 2000000   # what is older says nothing
+    UNKNOWN_US = 10000          # a task's run time while none is known
 
 
 cdef class Federation:
@@ -41,6 +41,7 @@ cdef class Federation:
         self.rng = mix64(seed)
         self.asked = -1
         self.referred = -1
+        self.giver = -1
         self.backoff_us = BACKOFF_MIN_US
 
     def __dealloc__(self):
@@ -98,6 +99,8 @@ cdef class Federation:
             self.parked -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
+        if self.giver >= 0 and &self.far[self.giver] == far:
+            self.giver = -1
 
     # ----------------------------------------------------------------------------- what others tell
 
@@ -121,6 +124,8 @@ cdef class Federation:
             return
         if far.parked_until == 0:
             self.parked += 1
+            if self.parked == 1:
+                self.unpark_at = now + PARK_US      # later ones wait longer
         far.parked_until = now + PARK_US
         far.parked_us = need_us
         far.parked_idle = idle
@@ -148,6 +153,8 @@ cdef class Federation:
         if far == NULL or self.asked < 0 or &self.far[self.asked] != far:
             return                  # of an ask that is over
         far.hint_tasks = 0
+        if self.giver >= 0 and &self.far[self.giver] == far:
+            self.giver = -1
         if self.tries < TRIES_MAX:
             for i in range(self.count):
                 if referral and self.far[i].number == referral and self.far[i].alive:
@@ -163,9 +170,11 @@ cdef class Federation:
             if far.hint_tasks < 0:
                 far.hint_tasks = 0
             return
-        # Who gives is believed to have more, until it refuses.
-        far.hint_tasks = max(<int64_t>1, far.hint_tasks - 1)
-        far.hint_until = max(far.hint_until, now + HINT_EXPIRES_US)
+        # The last giver is believed to have more, until it refuses. Only the last: if all who ever gave had to refuse
+        # before anybody else is asked, the end of a tree would take twice as long.
+        self.giver = <int>(far - self.far)
+        if far.hint_tasks > 1:
+            far.hint_tasks -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
         self.tries = 0
@@ -181,6 +190,8 @@ cdef class Federation:
             if self.far[i].alive and self.far[i].slot != but and self.far[i].hint_until > now and (
                     self.far[i].hint_tasks > (self.far[best].hint_tasks if best >= 0 else 0)):
                 best = i
+        if best < 0 and self.giver >= 0 and self.far[self.giver].slot != but:
+            return self.giver
         return best
 
     cdef int _victim(self, uint64_t now) noexcept nogil:
@@ -209,6 +220,8 @@ cdef class Federation:
             if second >= 0 and self.far[second].hint_tasks > self.far[first].hint_tasks:
                 return second
             return first
+        if self.giver >= 0:
+            return self.giver
         if self.alive == 0:
             return -1
         index = <int>(self._random() % <uint64_t>self.count)
@@ -238,14 +251,20 @@ cdef class Federation:
         cdef far_t *far
         if self.parked == 0:
             return
+        if now < self.unpark_at:
+            self._look_again(self.unpark_at)    # nobody's time is over: a thousand need not be looked at in each turn
+            return
+        self.unpark_at = now + PARK_US
         for i in range(self.count):
             far = &self.far[i]
             if far.parked_until > now:
-                self._look_again(far.parked_until)
+                self.unpark_at = min(self.unpark_at, far.parked_until)
             elif far.parked_until:
                 far.parked_until = 0
                 self.parked -= 1
                 self.out.put(A_CREDIT, far.slot, NULL, 0, 0, 0, 0)
+        if self.parked:
+            self._look_again(self.unpark_at)
 
     cdef void _hint(self, int64_t tasks, int64_t work_us, uint64_t now) noexcept nogil:
         cdef bint crossing = (tasks > 0) != (self.told_tasks > 0)
@@ -314,6 +333,7 @@ cdef class Federation:
         assert alive == self.alive, f"{alive} brokers are alive, {self.alive} are counted"
         assert parked == self.parked, f"{parked} brokers are parked, {self.parked} are counted"
         assert neighbours == self.neighbours, f"{neighbours} neighbours, {self.neighbours} are counted"
+        assert self.giver < 0 or self.far[self.giver].alive, "a dead broker is believed to have work"
         assert self.asked < 0 or self.far[self.asked].alive, "a dead broker is asked"
 
     def statistics(self):

@@ -6,11 +6,12 @@ from libc.string cimport memset
 from scoop._core.balance cimport NODES_MAX, Balance, bnode_t
 from scoop._core.call cimport (
     M_CRASHED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
+from scoop._core.federation cimport Federation
 from scoop._core.ledger cimport (
     R_CANCELLED, R_COMPLETE, R_FAIL, R_IGNORE, R_REISSUE, R_REQUEUE, R_STARTED, Ledger, ruling_t)
 from scoop._core.localq cimport LocalQueue
 from scoop._core.outbox cimport (
-    A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, Outbox)
+    A_ANSWER, A_ASK, A_CANCEL, A_CREDIT, A_DROP, A_HINT, A_HOLD, A_LOST, A_REFUSE, A_SEND_TASK, A_WANT, Outbox)
 from scoop._core.wire cimport (
     CANCEL_DROP, CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN, buf_free, buf_t, next_record,
     put_array, put_bin, put_blob, put_int, put_record, put_result, put_task, put_uint, reader_t, record_t, span_t)
@@ -20,7 +21,7 @@ RULINGS = {R_IGNORE: "ignore", R_COMPLETE: "complete", R_REISSUE: "reissue", R_F
 STATES = {S_WAITING: "waiting", S_QUEUED: "queued", S_RUNNING: "running", S_EXPORTED: "exported", S_DONE: "done",
           S_ARRIVED: "arrived", S_CANCELLED: "cancelled"}
 ACTIONS = {A_SEND_TASK: "send", A_WANT: "want", A_LOST: "lost", A_DROP: "drop", A_ANSWER: "answer",
-           A_CANCEL: "cancel", A_HOLD: "hold"}
+           A_CANCEL: "cancel", A_HOLD: "hold", A_ASK: "ask", A_REFUSE: "refuse", A_HINT: "hint", A_CREDIT: "credit"}
 NOT_STARTED = V_NOT_STARTED
 STARTED = V_STARTED
 UNKNOWN = V_UNKNOWN
@@ -205,6 +206,35 @@ cdef class BalanceHarness:
         return {"alive": bool(node.alive), "room_us": node.room_us, "given": node.given, "want_us": node.want_us,
                 "want_idle": node.want_idle, "surplus": node.surplus, "idle": bool(node.idle),
                 "probation": bool(node.probation), "source": bool(node.source)}
+
+
+cdef class FederationHarness:
+    """Every event of a Federation."""
+
+    cdef readonly Outbox out
+    cdef readonly Federation federation
+
+    def __cinit__(self, seed=1):
+        self.out = Outbox()
+        self.federation = Federation(self.out, seed)
+
+    def peer(self, number, slot, neighbour=True): return self.federation.on_peer(number, slot, neighbour)
+    def gone(self, slot): self.federation.on_gone(slot)
+    def hint(self, slot, seq, tasks, now): self.federation.on_hint(slot, seq, tasks, now)
+    def ask(self, slot, need_us, idle, tasks, work_us, now):
+        self.federation.on_ask(slot, need_us, idle, tasks, work_us, now)
+
+    def refuse(self, slot, referral, now): self.federation.on_refuse(slot, referral, now)
+    def task(self, slot, est_us, came, now): self.federation.on_task(slot, est_us, came, now)
+    def decide(self, lack_us, idle, tasks, work_us, now):
+        self.federation.decide(lack_us, idle, tasks, work_us, now)
+
+    def next_us(self): return self.federation.next_us()
+    def validate(self): self.federation.validate()
+    def statistics(self): return self.federation.statistics()
+    def drain(self):
+        """The actions as tuples (name, slot of the broker, a, b, c)."""
+        return [(ACTIONS[kind], node, a, b, c) for kind, node, _slot, a, b, c, _d in self.out.drain()]
 
 
 cdef class OutboxHarness:
