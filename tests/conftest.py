@@ -26,7 +26,10 @@ PROGRAMS = Path(__file__).parent / "integration" / "programs"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the clock of the whole run."""
+    """Start the clock of the whole run, and listen to Ctrl-C even where a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What is ignored here would be ignored by every program that a test starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     over = threading.Timer(SESSION_S, _too_long)
     over.daemon = True
     over.start()
