@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import end_all
 
 MARKER = "SCOOP_TEST_MARKER"
 GONE_S = 5.0
@@ -184,13 +185,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
         return process
 
     yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+    end_all(running)
 
 
 @pytest.fixture

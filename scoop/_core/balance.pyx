@@ -193,11 +193,14 @@ cdef class Balance:
                      uint64_t flags, void *slot) noexcept nogil:
         cdef bint ours = self.home == 0 or home_of(owner) == self.home
         cdef int owner_slot = self.slot_of(owner) if ours else -1
-        cdef btask_t *task
+        cdef uint64_t key = 0
+        cdef btask_t *task = NULL
         self._received(node, owner, est_us)
         self.typical_us = (7 * self.typical_us + <int64_t>est_us) >> 3 if self.typical_us else <int64_t>est_us
-        task = self._find(owner, id)
-        if self.way_to(owner) < 0 or (task == NULL and table_get(&self.tasks, self._key(owner, id)) != NULL):
+        if self.way_to(owner) >= 0:
+            key = self._key(owner, id)
+            task = <btask_t *>table_get(&self.tasks, key)
+        if key == 0 or (task != NULL and (task.owner != owner or task.id != id)):
             self.dropped += 1           # nobody's, or another one stands where it would
             return -1
         if task != NULL and task.node < 0:
@@ -214,7 +217,7 @@ cdef class Balance:
         if task != NULL:
             self._forget(task)      # given away again by its holder, or issued again by its owner
         task = <btask_t *>calloc(1, sizeof(btask_t))
-        if task == NULL or table_put(&self.tasks, self._key(owner, id), task) < 0:
+        if task == NULL or table_put(&self.tasks, key, task) < 0:
             free(task)
             return -1
         task.owner = owner

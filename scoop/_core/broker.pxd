@@ -22,6 +22,9 @@ cdef struct lost_t:
     size_t detail_size
     lost_t *next
 
+# A loss to be told; freed by the broker that hears of it.
+cdef lost_t *lost_new(uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except NULL
+
 cdef class Broker:
     cdef readonly Balance balance
     cdef readonly Outbox out

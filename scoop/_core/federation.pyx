@@ -15,7 +15,7 @@ from scoop._core.table cimport mix64, table_free, table_get, table_put
 
 cdef enum:
     PARK_US = 20000             # how long an asker waits here for what may come up
-    ANSWER_US = 1000           # and how long it waits for us before it asks another
+    ANSWER_US = 1000            # and how long it waits for us before it asks another
     TRIES_MAX = 3               # asks in a row that may fail before there is a pause
     BACKOFF_MIN_US = 200        # the first pause; each one after it is twice as long
     BACKOFF_LEAST_US = 1000     # the longest pause is a tenth of a task's run time, but no less than this
@@ -164,11 +164,7 @@ cdef class Federation:
     cdef void on_task(self, int slot, uint64_t est_us, bint came, uint64_t now) noexcept nogil:
         cdef far_t *far = self._of(slot)
         self.mean_us = est_us if self.mean_us == 0 else (7 * self.mean_us + est_us) >> 3
-        if far == NULL:
-            return
-        if not came:
-            if far.hint_tasks < 0:
-                far.hint_tasks = 0
+        if far == NULL or not came:
             return
         # The last giver is believed to have more, until it refuses. Only the last: if all who ever gave had to refuse
         # before anybody else is asked, the end of a tree would take twice as long.

@@ -4,10 +4,9 @@ Hints decide nothing but whom to ask: what correctness needs travels by door and
 """
 
 from libc.stdint cimport int32_t, uint32_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdlib cimport free
 
-from scoop._core.broker cimport Broker, lost_t
+from scoop._core.broker cimport Broker, lost_new, lost_t
 from scoop._core.libzmq cimport ZMQ_POLLIN, zmq_msg_t, zmq_pollitem_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns, poll_all
 from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEND_TASK, action_t
@@ -67,16 +66,7 @@ cdef class Gateway(Roads):
 
     def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
         """A process of this host is dead; see `Node.report_lost`."""
-        cdef lost_t *lost = <lost_t *>calloc(1, sizeof(lost_t))
-        if lost == NULL:
-            raise MemoryError
-        lost.incarnation = incarnation
-        lost.blamed_owner = owner
-        lost.blamed_id = id
-        lost.cause = 1
-        lost.detail_size = len(detail)
-        lost.detail = <char *>malloc(len(detail) + 1)
-        memcpy(lost.detail, <const char *>detail, len(detail))
+        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
         lost.next = self.lost
         self.lost = lost
         with nogil:

@@ -4,9 +4,7 @@ The main thread leads while it waits (see lead.pyx); every other thread sleeps o
 what happens next: it returns its reasons, and the hub acts on them.
 """
 
-from libc.stdlib cimport calloc, malloc
-from libc.string cimport memcpy
-
+from scoop._core.broker cimport lost_new
 from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
 from scoop._core.store cimport STALL_NS
@@ -217,16 +215,7 @@ cdef class Node(Lead):
             owner, id: the task that was running when it died, 0 if none.
             detail: how it died, for the error of a task that dies too often.
         """
-        cdef lost_t *lost = <lost_t *>calloc(1, sizeof(lost_t))
-        if lost == NULL:
-            raise MemoryError
-        lost.incarnation = incarnation
-        lost.blamed_owner = owner
-        lost.blamed_id = id
-        lost.cause = 1
-        lost.detail_size = len(detail)
-        lost.detail = <char *>malloc(len(detail) + 1)
-        memcpy(lost.detail, <const char *>detail, len(detail))
+        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
         pthread_mutex_lock(&self.desk.lock)
         lost.next = self.posted
         self.posted = lost

@@ -19,7 +19,7 @@ from scoop._core.session import Session
 
 ENTRY = "scoop.launch.boot:worker_main"
 _MASK = (1 << 64) - 1
-HOME_SHIFT = 44
+HOME_SHIFT = 44  # of balance.pxd: an incarnation's bits from here on are the number of its broker
 
 
 def incarnation_of(base: int, index: int, home: int = 0) -> int:

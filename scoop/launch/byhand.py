@@ -201,9 +201,7 @@ class ByHand(Origin):
     """The origin of a job whose other processes were started by hand."""
 
     def __init__(self, where: Place, config: Config) -> None:
-        from scoop._core.session import Session
-        from scoop.future import Future
-        from scoop.launch import boot, cores, exits
+        from scoop.launch import cores, exits
 
         # How many others there are, or will be, is not known; maps are cut as for the cores here.
         self.total = config.workers or cores.available_cores()
@@ -212,11 +210,7 @@ class ByHand(Origin):
         self._link = Link(where, config)
         try:
             exits.register(self)
-            self.node = self._link.node
-            self.session = Session(self.node, contextvars.copy_context(), True, Future, self.seed)
-            self.session.copy = self._copy
-            self._threads = [boot.start_driver(self.node, "scoop-driver")]
-            self.session.start_notifier()
+            self._open(self._link.node)
             self._link.greet(self.session, ROLE_ORIGIN, where)
         except BaseException:
             exits.forget(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from typing import Any
 
@@ -12,8 +11,6 @@ from scoop._core.net import Context, Socket
 from scoop.launch.link import Decoder, encode
 from scoop.launch.overlay import neighbours
 from scoop.launch.standing import self_test
-
-log = logging.getLogger("scoop")
 
 
 def route_to(host: str) -> str:

@@ -6,9 +6,9 @@ be started is named with the reason, and unless so many may be missing nothing i
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
+import socket
 import sys
 import threading
 import time
@@ -19,7 +19,7 @@ from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, logs, remote
 from scoop.launch.hosted import route_to
 from scoop.launch.keyring import new_incarnation, versions
-from scoop.launch.origin import Origin, random_incarnation, set_up_log
+from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
 from scoop.launch.plan import Share
 from scoop.launch.spawn import AgentHandle, AgentLost
@@ -29,6 +29,7 @@ START_S = 30.0
 """How long all hosts together may take to start."""
 
 TAIL_BYTES = 4096
+ANY = "*"
 WORKERS_PER_HOST = 100_000  # numbers of workers in messages: host times this, plus the worker's own
 
 log = logging.getLogger("scoop")
@@ -48,7 +49,6 @@ class HostLink:
         self.ready = False
         self.gone = False
         self.workers = 0
-        self.alive: set[int] = set()
         self._tail = b""
         self._errors = -1
 
@@ -79,6 +79,19 @@ class HostLink:
         return "; ".join(line.strip() for line in lines[-4:]) or "its command ended without a word"
 
 
+def own_address(others: list[str]) -> str:
+    """Where this host's broker listens: its address on the way to the first other whose name it knows.
+
+    Names that only ssh knows, or that nobody knows, say nothing; if there is no other kind, all addresses.
+    """
+    for name in others:
+        try:
+            return route_to(name)
+        except OSError:
+            continue
+    return ANY if others else "127.0.0.1"
+
+
 class Job(Origin):
     """A pool on several hosts.
 
@@ -99,7 +112,8 @@ class Job(Origin):
         super().__init__(0, total=1, config=config)
         set_up_log(config)
         self._way = way
-        self._name = name
+        self._bind = own_address([share.host.name for share in shares if not share.local])
+        self._name = name or (socket.gethostname() if self._bind == ANY else self._bind)
         self._missing_max = missing_max
         self._id = os.urandom(8).hex()
         self._overlay_seed = int.from_bytes(os.urandom(4), "little")
@@ -178,9 +192,6 @@ class Job(Origin):
         from scoop._core.desk import Desk
         from scoop._core.net import Context, Socket
         from scoop._core.node import Node
-        from scoop._core.session import Session
-        from scoop.future import Future
-        from scoop.launch import boot
 
         here = self._hosts[0]
         assert here.broker is not None
@@ -190,13 +201,8 @@ class Job(Origin):
         self._context = Context()
         self._socket = Socket(self._context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
         self._socket.connect(here.broker["local"])
-        self.node = Node(
-            Desk(incarnation, self.config.origin_idle, self.config.crash_limit), None, self._socket
-        )
-        self.session = Session(self.node, contextvars.copy_context(), True, Future, self.seed)
-        self.session.copy = self._copy
-        self._threads = [boot.start_driver(self.node, "scoop-driver")]
-        self.session.start_notifier()
+        desk = Desk(incarnation, self.config.origin_idle, self.config.crash_limit)
+        self._open(Node(desk, None, self._socket))
         self.node.hello(2, "origin")
         current.size = self._total
         self._running = True
@@ -218,8 +224,11 @@ class Job(Origin):
             for message in messages:
                 try:
                     self._on_message(host, message)
-                except Exception:
-                    log.exception("a message of host %s could not be handled", host.name)
+                except Exception as error:
+                    if self._running:
+                        log.exception("a message of host %s could not be handled", host.name)
+                    else:
+                        self._fail(host, f"it cannot be started: {type(error).__name__}: {error}")
         self._on_gone(host)
 
     def _on_message(self, host: HostLink, message: dict[str, Any]) -> None:
@@ -238,20 +247,11 @@ class Job(Origin):
             worker = host.number * WORKERS_PER_HOST + message["worker"]
             prefix = b"" if host.share.local else f"{host.name}: ".encode()
             self._output.put(worker, message["stream"], message["data"], prefix)
-        elif op == "started":
-            host.alive.add(message["worker"])
         elif op == "died":
-            host.alive.discard(message["worker"])
             self._output.worker_ended(host.number * WORKERS_PER_HOST + message["worker"])
             if not message.get("planned") and not self._finished.is_set():
-                how = (
-                    f"signal {message['signal']}"
-                    if message.get("signal")
-                    else f"status {message['exitcode']}"
-                )
-                log.warning(
-                    "worker %s-%d (process %d) died: %s", host.name, message["worker"], message["pid"], how
-                )
+                which = f"{host.name}-{message['worker']}"
+                log.warning("worker %s (process %d) died: %s", which, message["pid"], how_it_died(message))
         elif op == "failed":
             self._fail(host, message["error"].strip())
 
@@ -272,14 +272,7 @@ class Job(Origin):
     def _start_message(self, host: HostLink, base: int) -> dict[str, Any]:
         from scoop.launch import boot, cores
 
-        others = [other for other in self._hosts if not other.share.local]
         local = host.share.local
-        name = bind = ""
-        if local and not others:
-            name = bind = "127.0.0.1"
-        elif local:
-            bind = route_to(others[0].name)
-            name = self._name or bind
         assert host.hello is not None
         processes = host.workers + (1 if local else 0)
         caps = cores.thread_caps(
@@ -295,9 +288,9 @@ class Job(Origin):
             "cwd": self._way.folder,
             "broker": {
                 "number": host.number,
-                "bind": bind,
-                "name": name,
-                "origin": self._origin_address(),
+                "bind": self._bind if local else "",
+                "name": self._name if local else "",
+                "origin": self._name,
                 "seed": self._overlay_seed,
             },
             "spec": {
@@ -311,10 +304,6 @@ class Job(Origin):
                 "levels": logs.describe(),
             },
         }
-
-    def _origin_address(self) -> str:
-        others = [other for other in self._hosts if not other.share.local]
-        return self._name or (route_to(others[0].name) if others else "127.0.0.1")
 
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:

@@ -18,9 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from scoop._core.curve import Keys
-
-HOME_SHIFT = 44
-"""An incarnation's bits from here on are the number of its broker."""
+from scoop.launch.boot import HOME_SHIFT
 
 _LIMIT = 64 << 10
 

@@ -140,6 +140,20 @@ class Origin:
         self.session.copy = self._copy = config.copy
         self.config = config
 
+    def _open(self, node: Node) -> None:
+        """Make the session of this process on its node, and start the threads that serve it."""
+        import contextvars
+
+        from scoop._core.session import Session
+        from scoop.future import Future
+        from scoop.launch import boot
+
+        self.node = node
+        self.session = Session(node, contextvars.copy_context(), True, Future, self.seed)
+        self.session.copy = self._copy
+        self._threads = [boot.start_driver(node, "scoop-driver")]
+        self.session.start_notifier()
+
     def forget(self) -> None:
         """In a forked child: let go of what belongs to the parent, changing nothing of it."""
         self._finished = threading.Event()
@@ -184,6 +198,11 @@ def set_up_log(config: Config) -> None:
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("scoop: %(message)s"))
             log.addHandler(handler)
+
+
+def how_it_died(report: dict[str, Any]) -> str:
+    """A worker's death in words, from its agent's report."""
+    return f"signal {report['signal']}" if report.get("signal") else f"status {report.get('exitcode')}"
 
 
 def seed_bytes(seed: int | None) -> bytes:

@@ -11,7 +11,7 @@ import sys
 
 from scoop.config import Config
 from scoop.launch import exits
-from scoop.launch.origin import Origin, daemon, random_incarnation, set_up_log
+from scoop.launch.origin import Origin, daemon, how_it_died, random_incarnation, set_up_log
 from scoop.launch.spawn import AgentHandle, AgentLost
 
 TYPE_CHECKING = False
@@ -80,16 +80,12 @@ class Pool(Origin):
     def _build(
         self, remote_only: bool, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
     ) -> None:
-        import contextvars
-
         from scoop import current
         from scoop._core.broker import Broker
         from scoop._core.desk import Desk
         from scoop._core.net import Context, Socket
         from scoop._core.node import Node
-        from scoop._core.session import Session
-        from scoop.future import Future
-        from scoop.launch import boot, rundir
+        from scoop.launch import rundir
 
         set_up_log(self.config)
         self._setup = b""
@@ -103,13 +99,9 @@ class Pool(Origin):
             self._socket.bind(f"ipc://{self._run_dir}/broker")
             self._begin_agent()
         desk = Desk(random_incarnation(), remote_only, self.config.crash_limit)
-        self.node = Node(desk, Broker(self._socket))
-        self.session = Session(self.node, contextvars.copy_context(), True, Future, self.seed)
-        self.session.copy = self._copy
         if not remote_only:
             self._cap_own_threads()
-        self._threads = [boot.start_driver(self.node, "scoop-driver")]
-        self.session.start_notifier()
+        self._open(Node(desk, Broker(self._socket)))
         self.node.start_leading()
         if self.workers:
             self._threads.append(daemon(self._supervise, "scoop-supervisor"))
@@ -206,7 +198,7 @@ class Pool(Origin):
             "worker %d (process %d) died: %s%s",
             index,
             message["pid"],
-            f"signal {message['signal']}" if message.get("signal") else f"status {message.get('exitcode')}",
+            how_it_died(message),
             "; its task is run again elsewhere" if task else "",
         )
         self.node.report_lost(incarnation, owner, task, pack_loss(message) if task else b"")

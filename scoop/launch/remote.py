@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from scoop.launch.link import JOB_VARIABLE
-from scoop.launch.spawn import AgentHandle, interpreter_flags, roots
+from scoop.launch.spawn import DEFAULT_SIGNALS, AgentHandle, interpreter_flags, roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def connect(command: Sequence[str], job: str) -> tuple[AgentHandle, int]:
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=[number for number in range(1, 32) if number not in (9, 19)],  # not KILL, not STOP
+            setsigdef=DEFAULT_SIGNALS,
         )
     except OSError as error:
         os.close(ours)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _READ_SIZE = 256 << 10
 _KILL_AFTER_S = 6.0  # the agent gives up on processes that do not die after 5 s
 _REAP_S = 2.0
+DEFAULT_SIGNALS = [number for number in range(1, 32) if number not in (9, 19)]  # not KILL, not STOP
 _PROGRAM = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
     "from scoop.launch.agent import main;main(int(sys.argv[1]))"
@@ -281,7 +282,7 @@ def _spawn_agent(job: str, executable: str) -> tuple[int, int]:
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=[number for number in range(1, 32) if number not in (9, 19)],  # not KILL, not STOP
+            setsigdef=DEFAULT_SIGNALS,
         )
     except BaseException:
         os.close(ours)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import zmq
+from processes import end_all
 
 from scoop._core import wire
 from scoop._core.curve import Keys
@@ -63,13 +64,7 @@ def broker(environment: dict[str, str], state: Path) -> Iterator[Callable[..., A
         return process
 
     yield begin
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
+    end_all(running)
 
 
 @pytest.fixture
