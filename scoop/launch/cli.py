@@ -53,6 +53,21 @@ LAUNCH = {
 }
 """Options for several hosts: flag, what its value is, and what it says."""
 
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_STEP_ID")
+"""Any of them may mean that a launcher has started this process beside others."""
+
+BATCH_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_JOBID",
+    "PE_HOSTFILE",
+    "SGE_TASK_ID",
+    "PBS_JOBID",
+    "PBS_NODEFILE",
+    "LSB_JOBID",
+    "LSB_MCPU_HOSTS",
+)
+"""Any of them may mean that this is a batch job; only then is more imported to find out."""
+
 
 class CommandError(Exception):
     """The command line makes no sense; the text says why."""
@@ -223,7 +238,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
-        if command.hosts or command.launch:
+        if any(name in os.environ for name in RANK_VARIABLES):
+            from scoop.launch import several
+
+            status = several.take_rank(command.hosts, command.launch)
+            if status is not None:
+                return status
+        started = current.session is not None
+        if not started and (
+            command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
+        ):
             from scoop.launch import several
 
             if not several.begin(command.hosts, command.launch):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from scoop.launch.link import Message
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "gone")
+TO_BROKER = ("allow", "peers", "gone", "lost")
 READ_SIZE = 64 << 10
 _IN, _OUT = 3, 4
 
@@ -60,20 +60,25 @@ class HostAgent(Agent):
             super().handle(message)
 
     def _on_start(self, message: Message) -> None:
+        if message["broker"] is not None:
+            if not self._prepare_broker(message):
+                return
+            self._start_broker(message)
+        super()._on_start(message)
+
+    def _prepare_broker(self, message: Message) -> bool:
         from scoop.launch import rundir
 
         try:
             self._run_dir = rundir.make_run_dir()
         except (OSError, rundir.RunDirError) as error:
             self._fail(str(error))
-            return
+            return False
         rundir.sweep_stale(os.path.dirname(self._run_dir))
         spec = message["spec"]
         spec["broker"] = f"ipc://{self._run_dir}/broker"
         spec["run_dirs"] = [self._run_dir]
-        spec["host"] = socket.gethostname()
-        self._start_broker(message)
-        super()._on_start(message)
+        return True
 
     # ------------------------------------------------------------------------------------ the broker
 
@@ -149,7 +154,11 @@ class HostAgent(Agent):
         incarnation = incarnation_of(spec["base"], death["worker"], spec["home"])
         owner, task = blamed(death.get("running") or [], incarnation)
         detail = pack_loss(death) if task else b""
-        self._tell_broker({"op": "lost", "node": incarnation, "owner": owner, "task": task, "detail": detail})
+        loss = {"op": "lost", "node": incarnation, "owner": owner, "task": task, "detail": detail}
+        if self._start["broker"] is not None:
+            self._tell_broker(loss)
+        else:
+            self.send(loss)  # the origin passes it on to the broker, which another agent has started
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:

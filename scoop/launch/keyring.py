@@ -59,14 +59,14 @@ class Card:
             raise KeyringError(f"{path} is no key file of scoop: {type(error).__name__}: {error}") from None
 
 
-def directory(environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
-    """The private directory of cards; made if it is not there.
+def directory(kind: str = "brokers", environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """The private directory of cards, one of each kind; made if it is not there.
 
     Raises:
         KeyringError: it cannot be made, or others could write into it.
     """
     home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    path = os.path.join(home, "scoop", "brokers")
+    path = os.path.join(home, "scoop", kind)
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
     except OSError as error:

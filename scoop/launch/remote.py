@@ -1,6 +1,7 @@
 """How an agent is started on a host: the command, and the process that connects us with it.
 
-One command for each host, by ssh as the user's configuration says: host keys are checked, nothing is asked.
+One command for each host: the batch system's own launcher in its jobs, else ssh as the user's configuration
+says: host keys are checked, nothing is asked.
 The remote side gets this process's PATH, LD_LIBRARY_PATH, virtual environment and working directory.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scoop.launch.hosts import Host
+    from scoop.launch.launchers import Launcher
 
 CONNECT_S = 5
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LANG", "LC_ALL")
@@ -37,6 +39,7 @@ class Way:
         nice: by how much to lower the priority there.
         folder: working directory there; that of this process if empty.
         pythonpath: put before the module search path there.
+        launcher: of the batch system, in place of ssh.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Way:
         nice: int = 0,
         folder: str = "",
         pythonpath: str = "",
+        launcher: Launcher | None = None,
     ) -> None:
         self.executable = executable or sys.executable
         self.ssh = shlex.split(ssh) or ["ssh"]
@@ -54,6 +58,7 @@ class Way:
         self.nice = nice
         self.folder = folder or os.getcwd()
         self.pythonpath = pythonpath
+        self.launcher = launcher
 
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""
@@ -68,12 +73,15 @@ class Way:
         lines.append("exec " + shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
         return "\n".join(lines)
 
-    def by_ssh(self, host: Host, job: str) -> list[str]:
+    def to(self, host: Host, job: str) -> list[str]:
         """The command that starts the agent on another host."""
+        # Some login shells are no Bourne shells.
+        line = shlex.join(["/bin/sh", "-c", self.script(job)])
+        if self.launcher is not None:
+            return self.launcher.command(host, line)
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
-        # Some login shells are no Bourne shells.
-        return [*self.ssh, *options, *port, host.target, shlex.join(["/bin/sh", "-c", self.script(job)])]
+        return [*self.ssh, *options, *port, host.target, line]
 
 
 def connect(command: Sequence[str], job: str) -> tuple[AgentHandle, int]:
