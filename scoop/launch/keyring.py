@@ -37,7 +37,7 @@ class Card:
         allow: directory for the public keys of those who want to connect; empty in a key file.
         keys: key pair of the one who holds this card; None where each makes its own.
         incarnation: the name that goes with `keys`; 0 without.
-        host: the broker's host name.
+        host, pid: the broker's host name, and its process there.
         versions: of Python and scoop there.
         path: the file that it was read from.
     """
@@ -50,6 +50,7 @@ class Card:
             self.meta = str(held["meta"])
             self.public = str(held["public"]).encode()
             self.host = str(held.get("host", ""))
+            self.pid = int(held.get("pid", 0))
             self.allow = str(held.get("allow", ""))
             self.versions = {str(name): str(value) for name, value in held.get("versions", {}).items()}
             secret = held.get("client_secret")
