@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
+    from scoop.launch.watched import Worker
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
 TO_BROKER = ("allow", "peers", "gone", "lost")
@@ -40,6 +41,7 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
+        self._leaving = False
         from scoop.launch.keyring import versions
 
         self.send(
@@ -104,6 +106,7 @@ class HostAgent(Agent):
         try:
             process.default_signals(SIGNALS)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system tells all; its agent ends it
             os.setsid()
             self._set_death_signal(signal.SIGKILL)
             if os.getppid() != self._pid:
@@ -159,6 +162,37 @@ class HostAgent(Agent):
             self._tell_broker(loss)
         else:
             self.send(loss)  # the origin passes it on to the broker, which another agent has started
+
+    # ---------------------------------------------------------------------------------------- leaving
+
+    def _on_signal(self) -> None:
+        numbers = set(os.read(self._wake, 4096))
+        self._reap()
+        if self._origin or self._leaving or signal.SIGHUP in numbers:
+            self._told_to_end(numbers)
+        elif signal.SIGTERM in numbers:
+            self._leave()
+
+    def _leave(self) -> None:
+        """This host leaves the job: its workers give back what has not started, and finish what runs."""
+        self._leaving = True
+        self.send({"op": "leaving"})
+        for worker in self._workers.values():
+            worker.planned = True
+            process.kill(worker.pid, signal.SIGTERM)
+        self._left()
+
+    def _left(self) -> None:
+        if self._leaving and not self._workers and not self._stopping:
+            self._stop(0.0)
+
+    def _fork(self) -> None:
+        if not self._leaving:
+            super()._fork()
+
+    def _bury(self, worker: Worker) -> None:
+        super()._bury(worker)
+        self._left()
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:
