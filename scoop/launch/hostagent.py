@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 from scoop.launch import process
 from scoop.launch.agent import Agent, serve
@@ -42,7 +43,7 @@ class HostAgent(Agent):
         self._broker_decoder = Decoder()
         self._run_dir = ""
         self._leaving = False
-        from scoop.launch.keyring import versions
+        from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
             {
@@ -50,7 +51,7 @@ class HostAgent(Agent):
                 "host": socket.gethostname(),
                 "cores": available_cores(),
                 "versions": versions(),
-                "executable": sys.executable,
+                "libzmq": libzmq_version(),
             }
         )
 
@@ -58,6 +59,8 @@ class HostAgent(Agent):
         """One message from the origin: those of `Agent`, and what the broker is to hear."""
         if message.get("op") in TO_BROKER:
             self._tell_broker(message)
+        elif message.get("op") == "ping":
+            self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
         else:
             super().handle(message)
 

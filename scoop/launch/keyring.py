@@ -255,6 +255,13 @@ def versions() -> dict[str, str]:
     return {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}", "scoop": __version__}
 
 
+def libzmq_version() -> str:
+    """That of the libzmq in use."""
+    from scoop._core.net import LIBZMQ_VERSION
+
+    return ".".join(map(str, LIBZMQ_VERSION))
+
+
 def new_incarnation(number: int) -> int:
     """A random name for a process of the broker `number`."""
     return number << HOME_SHIFT | int.from_bytes(os.urandom(8), "little") >> (64 - HOME_SHIFT) | 1

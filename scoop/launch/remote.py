@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONNECT_S = 5
 ALIVE_S, ALIVE_TIMES = 5, 3
-"""ssh asks a silent host so often whether it is there, and gives it up after so many times without an answer."""
+"""After how many seconds ssh asks a silent host whether it is there, and how often before it gives it up."""
 
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LANG", "LC_ALL")
 _PROGRAM = (
