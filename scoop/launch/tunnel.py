@@ -52,14 +52,14 @@ class Tunnel:
 
     def options(self, number: int) -> list[str]:
         """What ssh needs for the host of that number, so that forwardings can be added later."""
-        return [
-            "-o",
+        # That one side of a connection has closed it is nothing to be told of.
+        options = (
+            "LogLevel=ERROR",
             "ControlMaster=yes",
-            "-o",
             "ControlPersist=no",
-            "-o",
             f"ControlPath={self._control(number)}",
-        ]
+        )
+        return [word for option in options for word in ("-o", option)]
 
     def _control(self, number: int) -> str:
         return os.path.join(self.folder, f"ssh-{number}")
