@@ -18,6 +18,7 @@ from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
+from scoop.launch.profiling import profiled
 from scoop.launch.watched import EXIT_LEFT
 
 ENTRY = "scoop.launch.boot:worker_main"
@@ -92,7 +93,8 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     driver = start_driver(node, "scoop-driver")
     node.hello(1, f"worker-{index}")
     leave_on_sigterm(node)
-    session.serve()
+    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
+        session.serve()
     session.closed = True
     exits = sys.modules.get("scoop.launch.exits")
     if exits is not None:

@@ -254,6 +254,7 @@ class Job(Origin):
         return host
 
     def _start_message(self, host: HostLink) -> dict[str, Any]:
+        from scoop import current
         from scoop.launch import cores
         from scoop.launch.boot import ENTRY
 
@@ -284,6 +285,8 @@ class Job(Origin):
                 "size": sum(other.share.count or 1 for other in self._hosts),
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "profile": current.profile_folder,
+                "label": "" if host.leads else f"r{host.number - 1}-",
             },
         }
 
