@@ -132,8 +132,10 @@ def serve_tcp(given: dict[str, str]) -> None:
 
     Raises:
         AddressError: an address makes no sense.
+        ConfigError: SCOOP_LEASE has a value that it cannot have.
         TransportError: an address cannot be bound. Also what `Standing` raises.
     """
+    from scoop.config import Config
     from scoop.launch.standing import Standing
 
     address = given["address"]
@@ -146,8 +148,10 @@ def serve_tcp(given: dict[str, str]) -> None:
         )
     for each in (meta, *peers, *metas):
         next_port(each)
-    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"])
+    lease_s = Config.load().lease
+    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"], lease_s)
     try:
+        standing.take_signals()
         print(f"scoop broker (process {os.getpid()}) listens at {standing.address}", flush=True)
         standing.serve()
     finally:
@@ -210,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve_tcp(given)
         else:
             serve(given["address"])
-    except (AddressError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"scoop.broker: {error}", file=sys.stderr)
         return 2
     return 0

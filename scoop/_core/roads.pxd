@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.broker cimport Broker
 from scoop._core.curve cimport Gate, Keys
+from scoop._core.links cimport link_t
 from scoop._core.net cimport Context, Socket
 
 # How frames get to a node.
@@ -23,6 +24,11 @@ cdef class Roads(Broker):
     cdef Socket meta                # PUB: our hints
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
+    cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
+    cdef uint8_t *told              # by slot: it knows that the origin is here
+    cdef bint newcomers             # somebody has come since the others were told
+    cdef link_t *links              # by slot, if `watching`
+    cdef public bint watching       # note by which connection each one comes
     cdef dict peers                 # number -> (address, meta address, key)
     cdef bytes introduction         # our HELLO
     cdef readonly uint64_t strangers    # frames that came in another's name

@@ -15,9 +15,9 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from scoop.errors import StartupFailed
-from scoop.launch import keyring
-from scoop.launch.origin import Origin, set_up_log
+from scoop.errors import PoolLost, StartupFailed
+from scoop.launch import keyring, vigil
+from scoop.launch.origin import Origin, daemon, set_up_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Link:
         self.socket.connect(where.address)
         remote_only = where.is_origin and config.origin_idle
         self.node: Node = Node(Desk(incarnation, remote_only, config.crash_limit), None, self.socket)
+        self.node.watched = True
 
     def greet(self, session: Session, role: int, where: Place) -> None:
         """Say hello and wait for the answer.
@@ -212,12 +213,19 @@ class ByHand(Origin):
             exits.register(self)
             self._open(self._link.node)
             self._link.greet(self.session, ROLE_ORIGIN, where)
+            daemon(lambda: self._watch(where), "scoop-supervisor")
         except BaseException:
             exits.forget(self)
             if self._threads:
                 self.node.stop()
             self._link.close()
             raise
+
+    def _watch(self, where: Place) -> None:
+        gone = vigil.watch_broker(self.node, self.config.lease, self._finished)
+        if gone and not self._finished.is_set():
+            self.failure = PoolLost(f"the broker at {where.address} is gone: {gone}")
+            self.session.fail_all(self.failure)
 
     def _kill(self) -> None:
         self.node.stop_others()
@@ -249,6 +257,7 @@ def serve() -> bool:
 
     Raises:
         StartupFailed: the broker cannot be reached or does not take this process.
+        PoolLost: the broker is gone.
     """
     from scoop import current
 
@@ -265,13 +274,19 @@ def serve() -> bool:
     session = Session(link.node, contextvars.copy_context(), False, Future, os.urandom(16))
     session.copy = config.copy
     driver = boot.start_driver(link.node, "scoop-driver")
+    lifeline: vigil.Lifeline | None = None
     try:
         current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         link.greet(session, ROLE_WORKER, where)
         log.info("%s serves %s at %s", where.name, where.broker, where.address)
+        lifeline = vigil.Lifeline(link.node, where.address, config.lease, config.stop_grace)
         session.serve()
+        if lifeline.lost:
+            raise PoolLost(lifeline.lost)
     finally:
         session.closed = True
+        if lifeline is not None:
+            lifeline.over.set()
         link.node.stop()
         driver.join(1.0)
         link.node.flush()

@@ -144,6 +144,106 @@ def test_a_key_file_for_a_host_that_does_not_share_the_home(broker, hand, state,
     assert ended(worker)[0] == 0
 
 
+# --------------------------------------------------------------------------------- when somebody is killed
+
+# Tasks that go on for ever, which say so, and at the end one that does not.
+LONG = """\
+import pathlib, os, sys, time
+from scoop import futures
+
+def task(folder):
+    pathlib.Path(folder, str(os.getpid())).touch()
+    while not pathlib.Path(folder, "enough").exists():
+        time.sleep(0.05)
+    return os.getpid()
+
+def main():
+    calls = [futures.submit(task, sys.argv[1]) for _ in range(int(sys.argv[2]))]
+    print("ok", *sorted({call.result() for call in calls}))
+
+if __name__ == "__main__":
+    futures.startup(main)
+"""
+
+
+@pytest.fixture
+def long(start: Start, state: Path, tmp_path: Path, until: Callable[..., Any]) -> Callable[..., Any]:
+    """Starts processes whose tasks last: `long(port, origin)`, and `long.running(n)` waits for n tasks."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+
+    def begin(port: int, origin: bool, tasks: int = 3) -> subprocess.Popen[str]:
+        env = {
+            "IS_ORIGIN": str(int(origin)),
+            "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}",
+            "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+        }
+        return start(LONG, str(folder), str(tasks), env=env)
+
+    begin.running = lambda count: until(  # type: ignore[attr-defined]
+        lambda: len(list(folder.iterdir())) >= count, f"{count} tasks run", 60
+    )
+    begin.enough = (folder / "enough").touch  # type: ignore[attr-defined]
+    return begin
+
+
+def test_a_killed_program_ends_brokers_and_workers(broker, long):
+    first, second = free_ports(), free_ports()
+    brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
+    workers = [long(first, False), long(second, False)]
+    origin = long(first, True)
+    long.running(3)
+    origin.kill()
+    done = [ended(process) for process in (*brokers, *workers)]
+    assert [status for status, _, _ in done] == [0, 0, 0, 0], done
+    assert "the program is gone (its connection has ended): the job ends" in done[0][2]
+
+
+def test_a_killed_broker_ends_its_program_and_its_workers(broker, long):
+    port = free_ports()
+    standing = broker(port)
+    worker, origin = long(port, False), long(port, True)
+    long.running(2)
+    standing.kill()
+    long.enough()  # so that the program's own task ends, and it waits for those of the worker
+    for process in (origin, worker):
+        status, _, err = ended(process)
+        assert status == 1
+        assert f"the broker at tcp://127.0.0.1:{port} is gone: its connection has ended" in err
+
+
+def test_a_killed_broker_of_the_program_ends_the_others(broker, long):
+    first, second = free_ports(), free_ports()
+    standing = broker(first)
+    other = broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})
+    worker, origin = long(second, False), long(first, True)
+    long.running(2)
+    standing.kill()
+    status, _, err = ended(other)
+    assert status == 0
+    assert "the program's broker is gone" in err
+    assert ended(worker)[0] == 0
+    long.enough()
+    assert ended(origin)[0] == 1
+
+
+@pytest.mark.parametrize("which", ["worker", "broker"])
+def test_tasks_of_the_killed_are_run_again(broker, long, which):
+    first, second = free_ports(), free_ports()
+    broker(first)
+    other = broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})
+    workers = [long(first, False), long(second, False)]
+    origin = long(first, True)
+    long.running(3)
+    (workers[1] if which == "worker" else other).kill()
+    ended(workers[1])
+    long.enough()
+    status, out, err = ended(origin)
+    assert (status, err) == (0, "")
+    assert str(workers[1].pid) not in out
+    assert ended(workers[0])[0] == 0
+
+
 # ---------------------------------------------------------------------------------------------- refusals
 
 
