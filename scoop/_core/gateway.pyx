@@ -52,6 +52,9 @@ cdef class Gateway(Roads):
             raise MemoryError("there are too many brokers")
         if self.know(number, address, meta, key, slot, neighbour):
             self._offer_constants(slot)
+        if self.watching:
+            with nogil:
+                self.settle()           # by hand, brokers greet each other at once
 
     def remove_peer(self, uint64_t number):
         """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
@@ -183,28 +186,25 @@ cdef class Gateway(Roads):
             Broker._on_record(self, slot, r)
 
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
-        # The answer lets the other side know the connection.
-        cdef uint64_t[2] numbers
         if r.num[2] == ORIGIN_HERE:
             self.origin_at = self.balance.nodes[slot].incarnation
-            numbers[0] = PROTOCOL_VERSION
-            numbers[1] = 0
-            put_record(self.out_of(slot), K_WELCOME, 2, numbers)
 
     cdef void _announce(self) noexcept nogil:
-        # All brokers are to know that the origin is here: with us it is gone.
-        cdef uint64_t[2] numbers
+        # All brokers are to know each other, and that the origin is here: with us it is gone.
+        cdef uint64_t[3] numbers
         cdef int slot
         self.newcomers = False
-        numbers[0] = PROTOCOL_VERSION
-        numbers[1] = ORIGIN_HERE
         for slot in range(self.balance.node_count):
             if self.roles[slot] == ROLE_ORIGIN and self.balance.nodes[slot].alive:
                 self.has_origin = True
-        for slot in range(self.balance.node_count if self.has_origin else 0):
-            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and not self.told[slot]:
-                self.told[slot] = 1
-                put_record(self.out_of(slot), K_WELCOME, 2, numbers)
+        numbers[0] = PROTOCOL_VERSION
+        numbers[1] = ORIGIN_HERE if self.has_origin else 0
+        numbers[2] = 0
+        for slot in range(self.balance.node_count):
+            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
+                    self.told[slot] != 1 + self.has_origin):
+                self.told[slot] = 1 + self.has_origin
+                put_record(self.out_of(slot), K_WELCOME, 3, numbers)
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0

@@ -32,6 +32,7 @@ cdef class Roads(Broker):
             raise ValueError("a broker of a federation has a number from 1")
         self.number = number
         self.peers = {}
+        self.names = {}
         self.ways = <uint8_t *>calloc(NODES_MAX, 1)
         self.roles = <uint8_t *>calloc(NODES_MAX, 1)
         self.told = <uint8_t *>calloc(NODES_MAX, 1)
@@ -210,6 +211,25 @@ cdef class Roads(Broker):
             self.ways[slot] = way
             self.roles[slot] = <uint8_t>r.num[3]
             self.newcomers = self.watching
+
+    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+        cdef uint64_t number
+        with gil:
+            number = self._take_name(hello.span[5].data[:hello.span[5].size], hello.num[1])
+        return number if number > 1 else 0
+
+    cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept:
+        cdef uint64_t number = 1
+        cdef bytes wanted = name
+        while name in self.names and self._is_alive(self.names[name]):
+            number += 1
+            name = wanted + b"-%d" % number
+        self.names[name] = incarnation
+        return number
+
+    cdef bint _is_alive(self, uint64_t incarnation) noexcept:
+        cdef int slot = self.balance.slot_of(incarnation)
+        return slot >= 0 and self.balance.nodes[slot].alive
 
     cdef int _introduced(self, uint64_t number, bytes text) except -1:
         raise NotImplementedError

@@ -88,6 +88,7 @@ cdef class Store:
     cdef readonly bint remote_only  # calls never run in this process
     cdef volatile bint stopped      # the broker said STOP
     cdef bint welcomed              # the broker has answered our HELLO
+    cdef readonly uint64_t namesake     # makes our name unique at the broker; 0: it is
     cdef uint32_t surplus_told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t exported

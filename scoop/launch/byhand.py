@@ -104,6 +104,7 @@ class Link:
         reach(where.address, deadline)
         card = find_card(where, deadline)
         check_versions(card, where.address)
+        where.broker = card.name or where.broker
         keys, incarnation = card.keys, card.incarnation
         if keys is None:
             keys, incarnation = Keys(), keyring.new_incarnation(card.number)
@@ -117,7 +118,7 @@ class Link:
         self.node.watched = True
 
     def greet(self, session: Session, role: int, where: Place) -> None:
-        """Say hello and wait for the answer.
+        """Say hello and wait for the answer; makes the name unique if another process has it.
 
         Raises:
             StartupFailed: there is none.
@@ -132,6 +133,9 @@ class Link:
                     f"Start the broker first, then this; with {KEY_FILE} use a file that this broker has made"
                 )
             time.sleep(0.002)
+        if self.node.desk.namesake:
+            taken, where.name = where.name, f"{where.name}-{self.node.desk.namesake}"
+            log.warning("there is a %s at this broker already: this one is %s", taken, where.name)
 
     def close(self) -> None:
         """Close socket and context."""
@@ -202,6 +206,7 @@ class ByHand(Origin):
     """The origin of a job whose other processes were started by hand."""
 
     def __init__(self, where: Place, config: Config) -> None:
+        from scoop import current
         from scoop.launch import cores, exits
 
         # How many others there are, or will be, is not known; maps are cut as for the cores here.
@@ -213,6 +218,7 @@ class ByHand(Origin):
             exits.register(self)
             self._open(self._link.node)
             self._link.greet(self.session, ROLE_ORIGIN, where)
+            current.worker_name = where.name
             daemon(lambda: self._watch(where), "scoop-supervisor")
         except BaseException:
             exits.forget(self)
@@ -276,8 +282,8 @@ def serve() -> bool:
     driver = boot.start_driver(link.node, "scoop-driver")
     lifeline: vigil.Lifeline | None = None
     try:
-        current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         link.greet(session, ROLE_WORKER, where)
+        current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         log.info("%s serves %s at %s", where.name, where.broker, where.address)
         lifeline = vigil.Lifeline(link.node, where.address, config.lease, config.stop_grace)
         session.serve()

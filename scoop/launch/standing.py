@@ -84,6 +84,7 @@ class Standing:
         address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``.
         peers: addresses of other brokers, and of their meta sockets.
         lease_s: how long a host may be silent, its kernel included, before it counts as lost.
+        name: its name in messages; made unique.
         key_file: a path to write a key file to, for one process on a host that does not share this home.
 
     Raises:
@@ -99,6 +100,7 @@ class Standing:
         peers: Sequence[tuple[str, str]] = (),
         key_file: str = "",
         lease_s: float = 60.0,
+        name: str = "broker",
     ) -> None:
         self._keys = Keys()
         self._context = Context()
@@ -114,7 +116,10 @@ class Standing:
         self._shown: keyring.Shown | None = None
         try:
             self_test(self.gateway, self._context, self.address, self._stop)
-            self._shown = keyring.Shown(self.gateway.number, self.address, self.meta, self._keys)
+            self._shown = keyring.Shown(self.gateway.number, self.address, self.meta, self._keys, name=name)
+            self.name = str(self._shown.card["name"])
+            if self.name != name:
+                log.warning("there is a broker %s already: this one is %s", name, self.name)
             if key_file:
                 self._shown.key_file(key_file)
             self.gateway.introduce(reachable(self.address), reachable(self.meta))
@@ -155,10 +160,13 @@ class Standing:
                     self._missed.add(address)
                     print(f"scoop.broker: waiting: {error}", file=sys.stderr, flush=True)
                 continue
+            if card.name == self.name:  # one that does not share our home
+                self.name = f"{self.name}-{self.gateway.number}"
+                log.warning("there is a broker %s already: this one is %s", card.name, self.name)
             keyring.allow_key(card.allow, self._keys, self.gateway.number)
             self.gateway.add_peer(card.number, address, meta or card.meta, card.public, True)
             self._wanted.remove((address, meta))
-            log.info("broker %s is known", address)
+            log.info("%s knows the broker %s at %s", self.name, card.name, address)
 
     def _look_for_losses(self) -> None:
         for number, role, how in self._vigil.gone():

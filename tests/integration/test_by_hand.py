@@ -118,6 +118,46 @@ def test_no_worker_at_all_is_allowed(broker, hand):
     assert len(out.split()) == 3  # it did everything itself
 
 
+NAMES = """\
+import logging
+import scoop
+from scoop import futures
+
+def name(_):
+    return scoop.worker
+
+def main():
+    logging.basicConfig()
+    found = set()
+    while len(found) < 4:
+        found |= set(futures.map(name, range(200)))
+    print(*sorted(found))
+
+if __name__ == "__main__":
+    futures.startup(main)
+"""
+
+
+def test_names_that_collide_are_made_unique(broker, start, state):
+    first, second = free_ports(), free_ports()
+    brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
+    cards = [json.loads((state / f"127.0.0.1:{port}.card").read_text()) for port in (first, second)]
+    assert [card["name"] for card in cards] == ["broker", "broker-2"]
+
+    def named(name: str, port: int, origin: str) -> subprocess.Popen[str]:
+        env = {"IS_ORIGIN": origin, "WORKER_NAME": name, "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}"}
+        return start(NAMES, env={**env, "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]})
+
+    workers = [named("mill", first, "0") for _ in range(2)]
+    elsewhere = named("far", second, "0")
+    status, out, err = ended(named("mill", first, "1"))
+    assert (status, out) == (0, "far mill mill-2 mill-3\n"), err
+    assert ended(elsewhere)[0] == 0
+    said = [ended(worker)[2] for worker in workers] + [err]
+    assert sorted(text.count("there is a mill at this broker already") for text in said) == [0, 1, 1]
+    assert "there is a broker broker already: this one is broker-2" in ended(brokers[1])[2]
+
+
 def test_keys_are_private(broker, state):
     port = free_ports()
     standing = broker(port, "--key-file", str(state.parent / "carried"))
@@ -343,7 +383,7 @@ def knock() -> Iterator[Callable[..., zmq.Socket[bytes]]]:
         peer.curve_serverkey = card.public
         peer.curve_publickey, peer.curve_secretkey = keys.public, keys.secret
         peer.connect(card.address)
-        peer.send(wire.encode(1, name, 1, 1, 1, b"somebody"))
+        peer.send(wire.encode(1, name, wire.VERSION, 1, 1, b"somebody"))
         return peer
 
     yield connect
