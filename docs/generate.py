@@ -57,6 +57,8 @@ PURPOSE = {
     "halves, and now and then; never more often than the subscribers can bear.",
     "HOLD": "A task that another broker had been given is here now: its owner's broker keeps track of where "
     "each one is.",
+    "LEAVE": "It takes no more tasks: those that have not started come back as ANSWER. With `done` it holds "
+    "nothing any more; the broker answers with STOP when it has read all that was said before.",
 }
 TYPES = {"u": "unsigned integer", "b": "byte string"}
 WIRE_ENUMS = (

@@ -40,6 +40,7 @@ cdef struct bnode_t:
     uint8_t source          # it may submit at any time (the origin)
     uint8_t idle            # it asked because it has nothing at all to do
     uint8_t probation       # it runs a task that crashed a worker before, alone
+    uint8_t leaving         # it takes no more tasks
     uint8_t peer            # it is a broker; its credit is what it has asked for and not got
     int32_t idle_count      # of a peer: how many of its nodes have nothing at all to do
 
@@ -71,6 +72,8 @@ cdef class Balance:
     # A broker, known by its number; it may have another process behind it later.
     cdef int on_peer(self, uint64_t number) noexcept nogil
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil
+    # False: it had said so before.
+    cdef bint on_leave(self, int node) noexcept nogil
     cdef void on_surplus(self, int node, uint64_t tasks, uint64_t work_us) noexcept nogil
     # What a peer has asked for; 0 takes the credit back.
     cdef void on_ask(self, int peer, int64_t room_us, int32_t idle) noexcept nogil

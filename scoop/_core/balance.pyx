@@ -115,7 +115,15 @@ cdef class Balance:
                 self.asking[i] = self.asking[self.asking_count]
                 return
 
+    cdef bint on_leave(self, int node) noexcept nogil:
+        cdef bint news = not self.nodes[node].leaving
+        self.nodes[node].leaving = 1
+        self.nodes[node].room_us = 0
+        return news
+
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil:
+        if self.nodes[node].leaving:
+            return                      # said before it knew
         self.nodes[node].room_us = <int64_t>room_us
         self.nodes[node].idle = idle
 

@@ -15,8 +15,8 @@ from scoop._core.outbox cimport (
     A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
-    K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN,
-    next_record, put_blob, put_raw, put_record, reader_t, span_t)
+    K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION,
+    ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
 cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
@@ -154,6 +154,7 @@ cdef class Broker:
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
         cdef int to, verdict
+        cdef uint64_t grace = 0
         if r.kind == K_TASK:
             self._on_task(slot, r)
         elif r.kind == K_RESULT:
@@ -177,6 +178,10 @@ cdef class Broker:
             self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
+        elif r.kind == K_LEAVE:
+            self.balance.on_leave(slot)
+            if r.num[1]:
+                put_record(self.out_of(slot), K_STOP, 1, &grace)    # all that it has said before is read
 
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil:
         cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)

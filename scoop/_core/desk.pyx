@@ -109,7 +109,10 @@ cdef class Desk(Store):
             self._keep_parcel(K_FORM, call.owner, call.fn, none, r.span[F_TASK_FORM])
         self.received += 1
         self.stamp(AT_RECEIVED)
-        self.queue.put_foreign(call)
+        if self.leaving:
+            self.give_back(call)
+        else:
+            self.queue.put_foreign(call)
 
     cdef void _on_result(self, record_t *r) noexcept nogil:
         cdef call_t *call

@@ -13,8 +13,8 @@ from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEN
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK, K_WELCOME,
-    PROTOCOL_VERSION, ROLE_ORIGIN, buf_free, next_record, put_raw, put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK,
+    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, buf_free, next_record, put_raw, put_record, put_task, reader_t)
 
 cdef enum:
     MESSAGES_PER_SOCKET = 512
@@ -182,7 +182,7 @@ cdef class Gateway(Roads):
         elif r.kind == K_STOP:
             self.stop_all = True
             self.stopped = True
-        elif r.kind != K_REQUEST and r.kind != K_SURPLUS:
+        elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
             Broker._on_record(self, slot, r)
 
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:

@@ -241,7 +241,8 @@ cdef class Roads(Broker):
             lease_s: how long a host may leave the kernel's questions unanswered.
 
         Returns:
-            A list of (incarnation or broker's number, role in HELLO, whether the connection has ended).
+            A list of (incarnation or broker's number, role in HELLO, whether the connection has ended, whether it
+            had said that it would leave).
         """
         cdef int slot, state
         cdef uint64_t lease_ms = <uint64_t>(lease_s * 1000)
@@ -250,7 +251,8 @@ cdef class Roads(Broker):
             if self.roles[slot] and self.balance.nodes[slot].alive:
                 state = link_state(&self.links[slot], lease_ms)
                 if state >= LINK_SILENT:
-                    found.append((self.balance.nodes[slot].incarnation, self.roles[slot], state == LINK_DOWN))
+                    found.append((self.balance.nodes[slot].incarnation, self.roles[slot], state == LINK_DOWN,
+                                  self.balance.nodes[slot].leaving != 0))
         return found
 
     def close(self):

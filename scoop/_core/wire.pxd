@@ -30,7 +30,8 @@ cdef enum kind_t:
     K_REFUSE = 16
     K_HINT = 17
     K_HOLD = 18
-    K_END = 19
+    K_LEAVE = 19
+    K_END = 20
 
 # Who says HELLO.
 cdef enum:

@@ -35,6 +35,7 @@ TABLE = {
     K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"),)),
     K_HINT: ("HINT", "broker to neighbours", (("broker", "u"), ("sequence", "u"), ("tasks", "u"), ("work_us", "u"))),
     K_HOLD: ("HOLD", "holding broker to owner's broker", (("owner", "u"), ("id", "u"))),
+    K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.

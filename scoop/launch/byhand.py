@@ -285,6 +285,7 @@ def serve() -> bool:
         link.greet(session, ROLE_WORKER, where)
         current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         log.info("%s serves %s at %s", where.name, where.broker, where.address)
+        boot.leave_on_sigterm(link.node)
         lifeline = vigil.Lifeline(link.node, where.address, config.lease, config.stop_grace)
         session.serve()
         if lifeline.lost:

@@ -22,7 +22,6 @@ LATER = (
     "--tunnel",
     "--profile",
     "--rsh",
-    "--check",
     "--backend",
     "-b",
 )
@@ -91,6 +90,7 @@ class Command:
         self.wants: str = ""
         self.hosts: list[str] = []
         self.launch: dict[str, str] = {}
+        self.check = False
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -118,6 +118,8 @@ def parse(argv: Sequence[str]) -> Command:
             rest.insert(0, word)
             break
         _option(word, by_flag, command, rest)
+    if not rest and command.check:
+        return command
     if not rest:
         raise CommandError("there is no program to run")
     if rest[0] == "-":
@@ -134,6 +136,9 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         return
     if name in LAUNCH:
         command.launch[name] = given if equals else _value(name, given, rest)
+        return
+    if name == "--check":
+        command.check = True
         return
     if name in LATER:
         raise CommandError(f"{name} is not in this version yet")
@@ -199,6 +204,8 @@ def usage() -> str:
         lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6,
                                break_on_hyphens=False)  # fmt: skip
     lines += [
+        "  --check",
+        "      run nothing: show what each host has, or what to mend before a program can run there",
         "",
         "other:",
         "  -m module",
@@ -238,6 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
+        if command.check:
+            from scoop.launch import several
+
+            return several.check(command.hosts, command.launch)
         if any(name in os.environ for name in RANK_VARIABLES):
             from scoop.launch import several
 

@@ -35,6 +35,7 @@ class HostLink:
         failure: why it cannot take part; empty if it can.
         ready: its broker knows the keys of all others.
         workers: how many processes compute there, this one not counted.
+        gone, leaving: it has ended; it will when its tasks are over.
         alive: numbers of the workers that run.
     """
 
@@ -50,6 +51,7 @@ class HostLink:
         self.failure = ""
         self.ready = False
         self.gone = False
+        self.leaving = False
         self.workers = 0
         self.alive: set[int] = set()
         self._tail = b""

@@ -213,6 +213,9 @@ class Job(Origin):
             self._on_death(host, message)
         elif op == "lost":
             host.leader.send(message)
+        elif op == "leaving":
+            host.leaving = True
+            log.info("host %s leaves: it was told to by a signal", host.name)
         elif op == "failed":
             self._fail(host, message["error"].strip())
 
@@ -303,7 +306,10 @@ class Job(Origin):
             return
         if self._finished.is_set():
             return
-        log.warning("host %s is gone, and its workers with it", host.name)
+        if host.leaving:
+            log.info("host %s has left", host.name)
+        else:
+            log.warning("host %s is gone, and its workers with it", host.name)
         if host.share.local:
             self.failure = PoolLost("the agent of this host is gone")
             self.session.fail_all(self.failure)

@@ -38,8 +38,7 @@ class Card:
         allow: directory for the public keys of those who want to connect; empty in a key file.
         keys: key pair of the one who holds this card; None where each makes its own.
         incarnation: the name that goes with `keys`; 0 without.
-        host: the broker's host name.
-        pid: its process there; 0 if it is not told.
+        host, pid: the broker's host name, and its process there.
         versions: of Python and scoop there.
         path: the file that it was read from.
     """
@@ -53,12 +52,12 @@ class Card:
             self.meta = str(held["meta"])
             self.public = str(held["public"]).encode()
             self.host = str(held.get("host", ""))
+            self.pid = int(held.get("pid", 0))
             self.allow = str(held.get("allow", ""))
             self.versions = {str(name): str(value) for name, value in held.get("versions", {}).items()}
             secret = held.get("client_secret")
             self.keys = Keys(str(held["client_public"]).encode(), str(secret).encode()) if secret else None
             self.incarnation = int(held.get("incarnation", 0))
-            self.pid = int(held.get("pid", 0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KeyringError(f"{path} is no key file of scoop: {type(error).__name__}: {error}") from None
 
@@ -290,6 +289,13 @@ def versions() -> dict[str, str]:
     from scoop import __version__
 
     return {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}", "scoop": __version__}
+
+
+def libzmq_version() -> str:
+    """That of the libzmq in use."""
+    from scoop._core.net import LIBZMQ_VERSION
+
+    return ".".join(map(str, LIBZMQ_VERSION))
 
 
 def new_incarnation(number: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import shutil
 import socket
 import sys
 import threading
@@ -204,6 +205,7 @@ def lead(rank: Rank, way: remote.Way, config: Config, name: str) -> Job:
         StartupFailed: not all come, or one cannot take part. KeyringError: there is no safe place for keys.
     """
     assert rank.size is not None
+    _sweep()
     folder = folder_of(launch_name(rank, os.environ))
     bind = "127.0.0.1" if _on_one_host(rank, os.environ) else ANY
     name = name or (bind if bind != ANY else socket.gethostname())
@@ -222,10 +224,22 @@ def lead(rank: Rank, way: remote.Way, config: Config, name: str) -> Job:
 
 
 def _remove(folder: str) -> None:
-    try:
-        os.rmdir(folder)
-    except OSError:
-        pass  # another process of the same launch may still be there
+    """Remove the directory of a launch that is over."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the directories of launches whose rank 0 was killed, and all others with it."""
+    parent = keyring.directory("launches")
+    for name in os.listdir(parent):
+        folder = os.path.join(parent, name)
+        for path in _cards(folder):
+            try:
+                card = keyring.read_card(path)
+            except keyring.KeyringError:
+                continue
+            if card.host == socket.gethostname() and not os.path.exists(f"/proc/{card.pid}"):
+                _remove(folder)
 
 
 # ------------------------------------------------------------------------------------------ other ranks
@@ -257,8 +271,8 @@ def follow(rank: Rank, way: remote.Way) -> int:
     finally:
         handle.close(0.0)
         relay.close()
-        _remove(folder)
     if not ended:
+        _remove(folder)  # rank 0 cannot any more
         print(f"scoop-run: rank {rank.rank} has lost rank 0 on {card.host}", file=sys.stderr)
     return 0 if ended else 1
 
@@ -266,8 +280,7 @@ def follow(rank: Rank, way: remote.Way) -> int:
 def _await_card(folder: str, rank: Rank) -> keyring.Card:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        cards = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".card")]
-        for path in sorted(cards, key=_changed_s, reverse=True):
+        for path in sorted(_cards(folder), key=_changed_s, reverse=True):
             try:
                 return keyring.read_card(path)
             except keyring.KeyringError:
@@ -277,6 +290,13 @@ def _await_card(folder: str, rank: Rank) -> keyring.Card:
         f"rank {rank.rank} on {socket.gethostname()} finds no rank 0: nothing in {folder} for {START_S:g} s. "
         f"All hosts must share that directory; {WHERE}"
     )
+
+
+def _cards(folder: str) -> list[str]:
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".card")]
+    except OSError:
+        return []  # removed meanwhile
 
 
 def _changed_s(path: str) -> float:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from scoop.launch.launchers import Launcher
 
 CONNECT_S = 5
+ALIVE_S, ALIVE_TIMES = 5, 3
+"""After how many seconds ssh asks a silent host whether it is there, and how often before it gives it up."""
+
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LANG", "LC_ALL")
 _PROGRAM = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
@@ -81,6 +84,7 @@ class Way:
             return self.launcher.command(host, line)
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
+        options += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
         return [*self.ssh, *options, *port, host.target, line]
 
 

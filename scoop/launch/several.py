@@ -174,6 +174,25 @@ def _begin_on(
     current.begin_with(Job(shares, way, config, options.get("--broker-hostname", ""), missing))
 
 
+def check(words: Sequence[str], options: Mapping[str, str]) -> int:
+    """Look at the hosts that a job would run on; returns the exit status. Blocks for up to 20 s."""
+    from scoop.launch import check as checking
+    from scoop.launch import launchers
+
+    try:
+        hosts, given = hosts_of(words, options), None
+        if not hosts:
+            given = allocation()
+        hosts = hosts or (list(given.hosts) if given is not None else [Host("127.0.0.1")])
+        launcher = launchers.find(given, os.environ) if given is not None else None
+        shares = plan.make(hosts, None, plan.names_of_this_host())
+        way = way_of(options, launcher if "--ssh-executable" not in options else None)
+    except HostListError as error:
+        print(f"scoop-run: {error}", file=sys.stderr)
+        return 1
+    return 0 if checking.check(shares, way) else 1
+
+
 def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:
     """If mpiexec, mpirun or srun has started this process beside others: take part in their job.
 

@@ -178,7 +178,8 @@ class Standing:
                 log.warning("broker %d is gone (%s), and its workers with it", number, how)
                 self.gateway.remove_peer(number)
             else:
-                log.warning("a worker is gone (%s); its tasks are run again elsewhere", how)
+                if how:
+                    log.warning("a worker is gone (%s); its tasks are run again elsewhere", how)
                 self.gateway.report_lost(number, 0, 0, b"")
 
     def close(self) -> None:

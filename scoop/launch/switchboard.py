@@ -78,6 +78,7 @@ class Switchboard:
         self._gate = zmq.auth.thread.ThreadAuthenticator(self._context, log=logging.getLogger("scoop.gate"))
         self._handles: dict[int, int] = {}
         self._lines: dict[int, _Line] = {}
+        self._ranks: dict[bytes, int] = {}  # by public key, of those that the gate has let in
         self._done = False
         self._thread: threading.Thread | None = None
         self._shown: keyring.Shown | None = None
@@ -109,7 +110,10 @@ class Switchboard:
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a public key is one that a rank has left; asked by the gate for each connection."""
-        return self._shown is not None and self._shown.lookup(to_hex(key)) is not None
+        rank = self._shown.lookup(to_hex(key)) if self._shown is not None else None
+        if rank is not None:
+            self._ranks[key] = rank
+        return rank is not None
 
     def close(self) -> None:
         """Let all ranks go; what they still had to say is lost. Blocks for some milliseconds."""
@@ -178,11 +182,10 @@ class Switchboard:
     def _line_of(self, frame: zmq.Frame) -> _Line | None:
         # By the key that the connection has proved, not by what its sender says.
         try:
-            key = str(frame.get("User-Id")).encode()
-            rank = self._shown.lookup(to_hex(key)) if self._shown is not None else None
-        except (zmq.ZMQError, ValueError):
+            rank = self._ranks.get(str(frame.get("User-Id")).encode(), 0)
+        except zmq.ZMQError:
             return None
-        return self._lines.get(rank) if rank is not None else None
+        return self._lines.get(rank)
 
     def _pass_on(self, line: _Line) -> bool:
         try:

@@ -38,6 +38,8 @@ class Vigil:
     def gone(self) -> list[tuple[int, int, str]]:
         """Who is gone, as (incarnation or broker's number, role, how); looks at most once a second.
 
+        `how` is empty for one who had said that it would leave.
+
         A connection must be seen ended twice: an agent, who knows more of how its worker died, comes first.
         """
         now = time.monotonic()
@@ -45,10 +47,10 @@ class Vigil:
             return []
         self._due = now + LOOK_S
         found = self._gateway.ended_links(self._lease_s)
-        before, self._ending = self._ending, {number for number, _, ended in found if ended}
+        before, self._ending = self._ending, {number for number, _, ended, _ in found if ended}
         return [
-            (number, role, how(ended, self._lease_s))
-            for number, role, ended in found
+            (number, role, "" if leaving else how(ended, self._lease_s))
+            for number, role, ended, leaving in found
             if not ended or number in before
         ]
 

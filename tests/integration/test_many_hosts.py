@@ -237,6 +237,40 @@ def test_a_lost_host_costs_time_only(launch, until, victim):
     until(lambda: not pids("node3", "scoop-w0"), "nothing left on node3")
 
 
+COUNTED = """\
+import os, socket, sys, time
+from scoop import futures
+
+def work(x):
+    with open(LEDGER, "a") as file:
+        file.write(f"{x} {socket.gethostname()}\\n")
+    time.sleep(0.02)
+    return x
+
+def parent(x):
+    return sum(futures.map(work, range(10 * x, 10 * x + 10)))
+
+if __name__ == "__main__":
+    print("go", flush=True)
+    print(sum(futures.map(parent, range(100))), flush=True)
+"""
+
+
+def test_a_host_that_is_told_to_leave_finishes_what_it_runs(launch, until, tmp_path):
+    ledger = tmp_path / "ledger"
+    options = ("--hosts", "127.0.0.1", "node2", "node3", "-n", "6", "-v")
+    process = launch(*options, source=COUNTED.replace("LEDGER", repr(str(ledger))))
+    assert process.stdout.readline() == "go\n"
+    until(lambda: ledger.exists() and "node3" in ledger.read_text(), "work on node3")
+    os.kill(pids("node3", "scoop-agent")[0], signal.SIGTERM)
+    status, out, err = ended(process)
+    assert (status, out) == (0, f"{sum(range(1000))}\n"), err
+    assert "host node3 has left" in err
+    assert "node3-" not in err, "no worker there counts as dead"
+    lines = ledger.read_text().splitlines()
+    assert sorted(int(line.split()[0]) for line in lines) == list(range(1000)), "each task ran once"
+
+
 def test_ctrl_c(launch, until):
     process = launch("--hosts", "127.0.0.1", "node2", "-n", "4", arguments=("100000",))
     assert process.stdout.readline() == "go\n"

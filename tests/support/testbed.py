@@ -35,23 +35,29 @@ def install(*parts: str) -> None:
 
 
 def run(script: str, *arguments: str, timeout_s: float = 170) -> None:
-    """Run one of its scripts; it has to succeed."""
+    """Run one of its scripts; it has to succeed. What it starts does not count as left by a test."""
+    environ = {name: value for name, value in os.environ.items() if name != "SCOOP_TEST_MARKER"}
     done = subprocess.run(
-        [TESTBED / script, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+        [TESTBED / script, *arguments],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
     assert done.returncode == 0, f"{script}: {done.stdout[-500:]}{done.stderr[-1000:]}"
 
 
 def left() -> dict[int, str]:
-    """Processes of scoop on any host; all of them are visible from outside."""
+    """Processes of scoop on any of its hosts, as numbered outside."""
     found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                comm = Path("/proc", name, "comm").read_text().strip()
-                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if comm.startswith(OURS) and state not in "ZX":
+    here = os.readlink("/proc/self/ns/pid")
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            comm = Path("/proc", name, "comm").read_text().strip()
+            state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
+            if comm.startswith(OURS) and state not in "ZX" and os.readlink(f"/proc/{name}/ns/pid") != here:
                 found[int(name)] = comm
+        except OSError:
+            continue
     return found
