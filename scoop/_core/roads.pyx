@@ -88,13 +88,14 @@ cdef class Roads(Broker):
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
         # Notes how to reach a broker. Nothing is sent before there is something for it.
         cdef bint fresh = number not in self.peers
+        cdef bint heard = not fresh and self.peers[number][1] == meta
         self.gate.allow(key, number)
         self.peers[number] = (address, meta, key)
         if fresh:
             self.ways[slot] = WAY_NONE
             self.roles[slot] = ROLE_BROKER
             self.newcomers = self.watching
-        if fresh and neighbour and meta:
+        if neighbour and meta and not heard:
             self.keys.present(self.ears, key)
             self.ears.connect(meta)
         return fresh

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from scoop.config import Option
 
 LATER = (
-    "--tunnel",
     "--profile",
     "--rsh",
     "--backend",
@@ -51,6 +50,8 @@ LAUNCH = {
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
 }
 """Options for several hosts: flag, what its value is, and what it says."""
+
+TUNNEL_HELP = "let everything between the hosts go through ssh; no port is opened"
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_STEP_ID")
 """Any of them may mean that a launcher has started this process beside others."""
@@ -137,6 +138,9 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
     if name in LAUNCH:
         command.launch[name] = given if equals else _value(name, given, rest)
         return
+    if name == "--tunnel":
+        command.launch[name] = "1"
+        return
     if name == "--check":
         command.check = True
         return
@@ -204,6 +208,8 @@ def usage() -> str:
         lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6,
                                break_on_hyphens=False)  # fmt: skip
     lines += [
+        "  --tunnel",
+        f"      {TUNNEL_HELP}",
         "  --check",
         "      run nothing: show what each host has, or what to mend before a program can run there",
         "",

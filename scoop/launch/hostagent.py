@@ -82,7 +82,7 @@ class HostAgent(Agent):
         rundir.sweep_stale(os.path.dirname(self._run_dir))
         spec = message["spec"]
         spec["broker"] = f"ipc://{self._run_dir}/broker"
-        spec["run_dirs"] = [self._run_dir]
+        spec["run_dirs"] = [*spec["run_dirs"], self._run_dir]
         return True
 
     # ------------------------------------------------------------------------------------ the broker

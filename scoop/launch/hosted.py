@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
+from scoop.launch import tunnel
 from scoop.launch.link import Decoder, encode
 from scoop.launch.overlay import neighbours
 from scoop.launch.standing import self_test
@@ -42,13 +44,24 @@ class HostBroker:
         self._local.bind(spec["socket"])
         self._gateway = Gateway(self._local, spec["number"])
         self._keys = Keys()
+        self._address, self._meta = self._open_tunnelled(spec) if spec["tunnel"] else self._open(spec)
+
+    def _open(self, spec: dict[str, Any]) -> tuple[str, str]:
+        """Listen at TCP ports; returns the addresses under which other hosts reach them."""
         bind = spec["bind"] or route_to(spec["origin"])
         address, meta = self._gateway.open(self._context, self._keys, endpoint(bind, 0), endpoint(bind, 0))
         self_test(self._gateway, self._context, address, self._link.fileno())
         name = spec["name"] or bind
-        self._address = endpoint(name, int(address.rpartition(":")[2]))
-        self._meta = endpoint(name, int(meta.rpartition(":")[2]))
-        self._gateway.introduce(self._address, self._meta)
+        near = endpoint(name, int(address.rpartition(":")[2])), endpoint(name, int(meta.rpartition(":")[2]))
+        self._gateway.introduce(*near)
+        return near
+
+    def _open_tunnelled(self, spec: dict[str, Any]) -> tuple[str, str]:
+        address, meta = tunnel.listening(os.path.dirname(spec["socket"].removeprefix("ipc://")))
+        self._gateway.open(self._context, self._keys, address, meta)
+        self_test(self._gateway, self._context, address, self._link.fileno())
+        self._gateway.introduce("", "")  # each host has another name for it; the origin tells them
+        return address, meta
 
     def serve(self) -> int:
         """Say where it listens, and dispatch until the agent closes the link. Blocks."""

@@ -87,6 +87,7 @@ class Job(Origin):
             self._finished.set()
             self._end_hosts(0.0)
             self._output.close()
+            self._close_tunnel()
             raise
 
     # --------------------------------------------------------------------------------------- starting
@@ -131,6 +132,8 @@ class Job(Origin):
         keys = ("number", "address", "meta", "public")
         peers = [{key: host.broker[key] for key in keys} for host in self._hosts if host.broker]
         leaders = [host for host in self._hosts if host.leads]
+        if self._way.tunnel is not None:
+            self._way.tunnel.open(leaders, self._way)
         for host in leaders:
             host.send({"op": "allow", "peers": peers})
         with self._changed:
@@ -141,7 +144,8 @@ class Job(Origin):
         if lost:
             raise StartupFailed(f"lost while the job was starting: {', '.join(lost)}")
         for host in leaders:
-            host.send({"op": "peers", "peers": peers})
+            seen = peers if self._way.tunnel is None else self._way.tunnel.seen_from(host, peers)
+            host.send({"op": "peers", "peers": seen})
 
     def _connect(self) -> None:
         from scoop import current
@@ -254,7 +258,8 @@ class Job(Origin):
         from scoop.launch.boot import ENTRY
 
         assert host.hello is not None
-        processes = host.workers + (1 if host.share.local else 0)
+        local = host.share.local
+        processes = host.workers + (1 if local else 0)
         caps = cores.thread_caps(
             max(processes, 1), host.hello["cores"], os.environ, threads=self.config.threads
         )
@@ -275,6 +280,7 @@ class Job(Origin):
                 "seed": self.seed,
                 "copy": self._copy,
                 "initializer": b"",
+                "run_dirs": [self._way.tunnel.folder] if local and self._way.tunnel is not None else [],
                 "size": sum(other.share.count or 1 for other in self._hosts),
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
@@ -289,6 +295,7 @@ class Job(Origin):
             "name": self._name if local else "",
             "origin": self._name,
             "seed": self._overlay_seed,
+            "tunnel": self._way.tunnel is not None,
         }
 
     def _fail(self, host: HostLink, reason: str) -> None:
@@ -375,3 +382,8 @@ class Job(Origin):
         self._socket.close()
         self._context.close()
         self._output.close()
+        self._close_tunnel()
+
+    def _close_tunnel(self) -> None:
+        if self._way.tunnel is not None:
+            self._way.tunnel.close()

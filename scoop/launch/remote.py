@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from scoop.launch.hosts import Host
     from scoop.launch.launchers import Launcher
+    from scoop.launch.tunnel import Tunnel
 
 CONNECT_S = 5
 ALIVE_S, ALIVE_TIMES = 5, 3
@@ -43,6 +44,7 @@ class Way:
         folder: working directory there; that of this process if empty.
         pythonpath: put before the module search path there.
         launcher: of the batch system, in place of ssh.
+        tunnel: through which everything goes; None: hosts reach each other by TCP.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Way:
         folder: str = "",
         pythonpath: str = "",
         launcher: Launcher | None = None,
+        tunnel: Tunnel | None = None,
     ) -> None:
         self.executable = executable or sys.executable
         self.ssh = shlex.split(ssh) or ["ssh"]
@@ -62,6 +65,7 @@ class Way:
         self.folder = folder or os.getcwd()
         self.pythonpath = pythonpath
         self.launcher = launcher
+        self.tunnel = tunnel
 
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""
@@ -76,8 +80,8 @@ class Way:
         lines.append("exec " + shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
         return "\n".join(lines)
 
-    def to(self, host: Host, job: str) -> list[str]:
-        """The command that starts the agent on another host."""
+    def to(self, host: Host, job: str, number: int = 0) -> list[str]:
+        """The command that starts the agent on another host; `number` of its broker matters to a tunnel."""
         # Some login shells are no Bourne shells.
         line = shlex.join(["/bin/sh", "-c", self.script(job)])
         if self.launcher is not None:
@@ -85,6 +89,8 @@ class Way:
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
         options += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
+        if self.tunnel is not None:
+            options += self.tunnel.options(number)
         return [*self.ssh, *options, *port, host.target, line]
 
 

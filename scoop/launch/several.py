@@ -146,6 +146,7 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
         HostListError: one of them makes no sense.
     """
     from scoop.launch import remote
+    from scoop.launch.tunnel import Tunnel
 
     return remote.Way(
         executable=options.get("--python-executable", ""),
@@ -155,6 +156,7 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
         folder=options.get("--path", ""),
         pythonpath=options.get("--pythonpath", ""),
         launcher=launcher,
+        tunnel=Tunnel() if "--tunnel" in options else None,
     )
 
 
@@ -166,7 +168,7 @@ def _begin_on(
     from scoop.launch.job import Job
 
     launcher = None
-    if given is not None and "--ssh-executable" not in options:
+    if given is not None and not {"--ssh-executable", "--tunnel"} & set(options):
         launcher = launchers.find(given, os.environ)
     log.info("starting %d hosts by %s", len(shares) - 1, launcher.name if launcher else "ssh")
     way = way_of(options, launcher)
@@ -209,6 +211,10 @@ def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:
             rank = _sized(rank)
         if rank is None or rank.size == 1:
             return None
+        if "--tunnel" in options:
+            raise HostListError(
+                "--tunnel goes through ssh, but the launcher has started these ranks without it"
+            )
         if words or "--hostfile" in options:
             raise HostListError(
                 f"this is rank {rank.rank} of {rank.size} (from {rank.source}), so its hosts are the "

@@ -11,6 +11,8 @@ import pytest
 TESTBED = Path(__file__).resolve().parents[3] / "shared" / "testbed"
 # What agents, brokers and workers are called; the programs of the tests have other names.
 OURS = "scoop-"
+HOSTS = ("node1", "node2", "node3", "node4")
+END_S = 60
 
 
 def missing() -> str:
@@ -59,5 +61,38 @@ def left() -> dict[int, str]:
             if comm.startswith(OURS) and state not in "ZX" and os.readlink(f"/proc/{name}/ns/pid") != here:
                 found[int(name)] = comm
         except OSError:
+            continue
+    return found
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Status and output of a program, when it has ended."""
+    out, err = process.communicate(timeout=END_S)
+    return process.returncode, out, err
+
+
+def pids(host: str, name: str) -> list[int]:
+    """Processes called `name` in a host, as numbered outside."""
+    mark = os.readlink(f"/proc/{Path('/run/testbed', f'{host}.pid').read_text().strip()}/ns/pid")
+    found = []
+    for pid, comm in left().items():
+        try:
+            if comm == name and os.readlink(f"/proc/{pid}/ns/pid") == mark:
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def pids_of_origin() -> list[int]:
+    """The program's own process: the Python that runs scoop-run in node1."""
+    mark = os.readlink(f"/proc/{Path('/run/testbed/node1.pid').read_text().strip()}/ns/pid")
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+            if b"scoop" in words and b"-m" in words and os.readlink(f"/proc/{name}/ns/pid") == mark:
+                found.append(int(name))
+        except (OSError, ValueError):
             continue
     return found
