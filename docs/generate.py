@@ -23,7 +23,9 @@ MADE = "Made by `docs/generate.py` from the sources of `scoop/_core`; edit those
 PURPOSE = {
     "HELLO": "The first record of every process: its incarnation, which is also its name on the "
     "socket. A broker ignores whoever has not sent it.",
-    "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far.",
+    "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far. `namesake`, "
+    "unless 0, goes behind the name, which another one has already. From a broker to another one, `slot` is "
+    "1 if the origin is at the sender, else 0.",
     "TASK": "A call on its way to whoever has room, or home again. `form` is the function as it "
     "travels; it is there the first time an owner sends it, later ones carry its number "
     "only. `lineage` has 16 bytes.",

@@ -107,7 +107,7 @@ cdef class Broker:
         # A stranger's first record must be HELLO with the incarnation that is its identity.
         cdef reader_t reader
         cdef record_t r
-        cdef uint64_t[2] numbers
+        cdef uint64_t[3] numbers
         cdef held_t *constant = self.constants
         cdef int slot
         reader.data = data
@@ -123,11 +123,15 @@ cdef class Broker:
             return
         numbers[0] = PROTOCOL_VERSION
         numbers[1] = slot
-        put_record(self.out_of(slot), K_WELCOME, 2, numbers)
+        numbers[2] = self._namesake(&r)
+        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
         while constant != NULL:
             put_raw(self.out_of(slot), constant.data, constant.size)
             constant = constant.next
         self.feed(slot, data + reader.pos, size - reader.pos)
+
+    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+        return 0
 
     cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil:
         cdef reader_t reader

@@ -75,6 +75,7 @@ cdef class Desk(Store):
             self.stopped = True
         elif r.kind == K_WELCOME:
             self.welcomed = True
+            self.namesake = r.num[3]
 
     cdef void _on_task(self, record_t *r) noexcept nogil:
         cdef call_t *call

@@ -13,11 +13,12 @@ from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEN
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK, buf_free,
-    next_record, put_raw, put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK,
+    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, buf_free, next_record, put_raw, put_record, put_task, reader_t)
 
 cdef enum:
     MESSAGES_PER_SOCKET = 512
+    ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
 
 
 cdef class Gateway(Roads):
@@ -51,6 +52,9 @@ cdef class Gateway(Roads):
             raise MemoryError("there are too many brokers")
         if self.know(number, address, meta, key, slot, neighbour):
             self._offer_constants(slot)
+        if self.watching:
+            with nogil:
+                self.settle()           # by hand, brokers greet each other at once
 
     def remove_peer(self, uint64_t number):
         """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
@@ -171,6 +175,8 @@ cdef class Gateway(Roads):
             self._on_ask(slot, r)
         elif r.kind == K_REFUSE:
             self.federation.on_refuse(slot, r.num[1], now_ns() // 1000)
+        elif r.kind == K_WELCOME:
+            self._on_origin_at(slot, r)
         elif r.kind == K_HOLD:
             self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID])
         elif r.kind == K_STOP:
@@ -178,6 +184,27 @@ cdef class Gateway(Roads):
             self.stopped = True
         elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
             Broker._on_record(self, slot, r)
+
+    cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
+        if r.num[2] == ORIGIN_HERE:
+            self.origin_at = self.balance.nodes[slot].incarnation
+
+    cdef void _announce(self) noexcept nogil:
+        # All brokers are to know each other, and that the origin is here: with us it is gone.
+        cdef uint64_t[3] numbers
+        cdef int slot
+        self.newcomers = False
+        for slot in range(self.balance.node_count):
+            if self.roles[slot] == ROLE_ORIGIN and self.balance.nodes[slot].alive:
+                self.has_origin = True
+        numbers[0] = PROTOCOL_VERSION
+        numbers[1] = ORIGIN_HERE if self.has_origin else 0
+        numbers[2] = 0
+        for slot in range(self.balance.node_count):
+            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
+                    self.told[slot] != 1 + self.has_origin):
+                self.told[slot] = 1 + self.has_origin
+                put_record(self.out_of(slot), K_WELCOME, 3, numbers)
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0
@@ -194,6 +221,8 @@ cdef class Gateway(Roads):
     cdef void settle(self) noexcept nogil:
         if self.lost != NULL:
             self._on_lost()
+        if self.newcomers:
+            self._announce()
         self._stop_nodes()
         self._carry_out(NULL, 0)        # what peers have asked for is credit before tasks are given out
         self.balance.match()
@@ -250,6 +279,13 @@ cdef class Gateway(Roads):
         return 1 if items[0].revents else 0
 
     # ------------------------------------------------------------------------------------ from Python
+
+    def end(self):
+        """End the job: all nodes and brokers are told to stop, as when the origin says so."""
+        self.stop_all = True
+        self.stopped = True
+        with nogil:
+            self.settle()
 
     def step(self, int fd, double timeout_s):
         """One turn of at most `timeout_s` seconds; returns whether the descriptor `fd` is readable."""

@@ -90,6 +90,7 @@ cdef class Store:
     cdef bint leaving               # takes no more tasks, and ends when it holds nothing
     cdef bint left                  # and has said so
     cdef bint welcomed              # the broker has answered our HELLO
+    cdef readonly uint64_t namesake     # makes our name unique at the broker; 0: it is
     cdef uint32_t surplus_told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t exported
