@@ -188,23 +188,30 @@ cdef class Gateway(Roads):
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
         if r.num[2] == ORIGIN_HERE:
             self.origin_at = self.balance.nodes[slot].incarnation
+        if not self.told[slot]:
+            self._greet(slot)           # each side notes the connection by what comes
 
     cdef void _announce(self) noexcept nogil:
         # All brokers are to know each other, and that the origin is here: with us it is gone.
-        cdef uint64_t[3] numbers
         cdef int slot
         self.newcomers = False
         for slot in range(self.balance.node_count):
             if self.roles[slot] == ROLE_ORIGIN and self.balance.nodes[slot].alive:
                 self.has_origin = True
+        for slot in range(self.balance.node_count):
+            if self.greets and self.balance.nodes[slot].incarnation != self.greets:
+                continue
+            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
+                    self.told[slot] != 1 + self.has_origin):
+                self._greet(slot)
+
+    cdef void _greet(self, int slot) noexcept nogil:
+        cdef uint64_t[3] numbers
+        self.told[slot] = 1 + self.has_origin
         numbers[0] = PROTOCOL_VERSION
         numbers[1] = ORIGIN_HERE if self.has_origin else 0
         numbers[2] = 0
-        for slot in range(self.balance.node_count):
-            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
-                    self.told[slot] != 1 + self.has_origin):
-                self.told[slot] = 1 + self.has_origin
-                put_record(self.out_of(slot), K_WELCOME, 3, numbers)
+        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0
@@ -298,13 +305,25 @@ cdef class Gateway(Roads):
             rc = self.turn(fd, patience)
         return rc == 1
 
-    def run(self, int fd):
-        """Serve until the descriptor `fd` is readable or the job is over; blocks without the GIL. True: the former."""
+    def run(self, int fd, double for_s):
+        """Serve until the descriptor `fd` is readable, the job is over, or the time; blocks without the GIL.
+
+        Returns:
+            Whether `fd` is readable.
+        """
         cdef int rc = 0
+        cdef int64_t patience, left
+        cdef uint64_t until = now_ns() // 1000 + <uint64_t>(for_s * 1e6)
         while rc == 0 and not self.stopped:
             with nogil:
                 while rc == 0 and not self.stopped:
-                    rc = self.turn(fd, self._patience_us())
+                    left = <int64_t>(until - now_ns() // 1000)
+                    if left <= 0:
+                        break
+                    patience = self._patience_us()
+                    rc = self.turn(fd, left if patience < 0 or patience > left else patience)
+            if rc == 0:
+                break
             if rc == -1:
                 rc = 0              # a signal: Python's handlers run here
         return rc == 1

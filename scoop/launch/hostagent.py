@@ -148,7 +148,13 @@ class HostAgent(Agent):
             self._unwatch(descriptor)
             return
         for message in self._broker_decoder.feed(data):
-            self.send(message)
+            if message["op"] == "cut":
+                print(
+                    f"scoop: the host of the program is gone: {message['how']}", file=sys.stderr, flush=True
+                )
+                self._stop(0.0)
+            else:
+                self.send(message)
 
     def _report(self, death: Message) -> None:
         super()._report(death)

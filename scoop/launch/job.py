@@ -217,6 +217,8 @@ class Job(Origin):
             self._on_death(host, message)
         elif op == "lost":
             host.leader.send(message)
+        elif op == "silent":
+            self._on_silent(message)
         elif op == "leaving":
             host.leaving = True
             log.info("host %s leaves: it was told to by a signal", host.name)
@@ -299,6 +301,7 @@ class Job(Origin):
             "origin": self._name,
             "seed": self._overlay_seed,
             "tunnel": self._way.tunnel is not None,
+            "lease": self.config.lease,
         }
 
     def _fail(self, host: HostLink, reason: str) -> None:
@@ -307,6 +310,13 @@ class Job(Origin):
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
+
+    def _on_silent(self, message: dict[str, Any]) -> None:
+        """The kernel of a host does not answer: its agent's link would take long to notice."""
+        for host in self._hosts:
+            if host.number == message["number"] and not host.gone and host.handle is not None:
+                log.warning("host %s: %s", host.name, message["how"])
+                host.handle.give_up()
 
     def _on_gone(self, host: HostLink) -> None:
         """Its agent is gone, and everything of this job on that host with it."""
