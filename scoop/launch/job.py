@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
-from scoop.launch import exits, logs
+from scoop.launch import exits, orders
 from scoop.launch.hostlink import ANY, HostLink, own_address
 from scoop.launch.keyring import new_incarnation, versions
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from scoop.launch import remote
     from scoop.launch.plan import Share
 
-PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
 START_S = 30.0
 """How long all hosts together may take to start."""
 
@@ -202,7 +201,7 @@ class Job(Origin):
                 self._changed.notify_all()
             for other in followers:
                 if other.hello is not None:
-                    other.send(self._start_message(other))
+                    other.send(self._start_order(other))
         elif op == "allowed":
             with self._changed:
                 host.ready = True
@@ -249,60 +248,23 @@ class Job(Origin):
             can_start = host.leads or host.leader.broker is not None
             self._changed.notify_all()
         if can_start:
-            host.send(self._start_message(host))
+            host.send(self._start_order(host))
 
     def _leader_of(self, host: HostLink) -> HostLink:
         """Whose broker a host's workers connect to; here each host has one of its own."""
         return host
 
-    def _start_message(self, host: HostLink) -> dict[str, Any]:
-        from scoop import current
-        from scoop.launch import cores
-        from scoop.launch.boot import ENTRY
-
-        assert host.hello is not None
-        local = host.share.local
-        processes = host.workers + (1 if local else 0)
-        caps = cores.thread_caps(
-            max(processes, 1), host.hello["cores"], os.environ, threads=self.config.threads
-        )
-        return {
-            "op": "start",
-            "count": host.workers,
-            "entry": ENTRY,
-            "preload": list(PRELOAD),
-            "env": caps,
-            "sys_path": [*filter(None, [self._way.pythonpath]), *sys.path],
-            "cwd": self._way.folder,
-            "broker": self._broker_message(host) if host.leads else None,
-            "spec": {
-                "base": host.base,
-                "home": host.leader.number,
-                "broker": (host.leader.broker or {}).get("local", ""),
-                "host": host.hello["host"] if host.leads else host.name,
-                "seed": self.seed,
-                "copy": self._copy,
-                "initializer": b"",
-                "run_dirs": [self._way.tunnel.folder] if local and self._way.tunnel is not None else [],
-                "size": sum(other.share.count or 1 for other in self._hosts),
-                "level": log.getEffectiveLevel(),
-                "levels": logs.describe(),
-                "profile": current.profile_folder,
-                "label": "" if host.leads else f"r{host.number - 1}-",
-            },
-        }
-
-    def _broker_message(self, host: HostLink) -> dict[str, Any]:
-        local = host.share.local
-        return {
-            "number": host.number,
-            "bind": self._bind if local else "",
-            "name": self._name if local else "",
+    def _start_order(self, host: HostLink) -> dict[str, Any]:
+        broker = {
+            "bind": self._bind if host.share.local else "",
+            "name": self._name if host.share.local else "",
             "origin": self._name,
             "seed": self._overlay_seed,
-            "tunnel": self._way.tunnel is not None,
-            "lease": self.config.lease,
         }
+        size = sum(other.share.count or 1 for other in self._hosts)
+        return orders.start(
+            host, self._way, self.config, broker, {"seed": self.seed, "copy": self._copy, "size": size}
+        )
 
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:
