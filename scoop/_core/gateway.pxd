@@ -14,7 +14,11 @@ cdef class Gateway(Roads):
     cdef readonly bint stopped      # the origin has said that the job is over
 
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil
+    # The clock, and the way to whoever hears our hints: the simulator has its own.
+    cdef uint64_t _now_us(self) noexcept nogil
+    cdef void _publish(self) noexcept nogil
     cdef void _receive_hints(self) noexcept nogil
+    cdef void _on_hint(self, const char *data, size_t size) noexcept nogil
     cdef void _pass_on(self, int slot, held_t *held) noexcept nogil
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil
     cdef void _decide(self) noexcept nogil
