@@ -163,7 +163,7 @@ cdef class Broker:
             self.balance.on_cancel(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4])
         elif r.kind == K_ANSWER:
             verdict = <int>r.num[4]
-            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], &verdict)
+            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], &verdict)
             r.num[4] = <uint64_t>verdict
             if to >= 0 and self.balance.nodes[to].alive:
                 put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])

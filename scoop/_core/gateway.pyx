@@ -89,14 +89,16 @@ cdef class Gateway(Roads):
         free(held)
 
     cdef void _carry_far(self, action_t *x) noexcept nogil:
-        cdef uint64_t[4] numbers
+        cdef uint64_t[5] numbers
         numbers[0] = x.a
         numbers[1] = x.b
         numbers[2] = x.c
+        numbers[3] = x.d
+        numbers[4] = <uint64_t>x.slot
         if x.kind == A_SEND_TASK:
             self._pass_on(x.node, <held_t *>x.slot)
         elif x.kind == A_HOLD:
-            put_record(self.out_of(x.node), K_HOLD, 2, numbers)
+            put_record(self.out_of(x.node), K_HOLD, 5, numbers)
         elif x.kind == A_ASK:
             put_record(self.out_of(x.node), K_ASK, 2, numbers)
         elif x.kind == A_REFUSE:
@@ -176,13 +178,13 @@ cdef class Gateway(Roads):
             self.federation.on_task(slot, r.num[F_TASK_EST], True, self._now_us())
             self._on_task(slot, r)
         elif r.kind == K_LOST:
-            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID]), r)
+            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT]), r)
         elif r.kind == K_ASK:
             self._on_ask(slot, r)
         elif r.kind == K_REFUSE:
             self.federation.on_refuse(slot, r.num[1], self._now_us())
         elif r.kind == K_HOLD:
-            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID])
+            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])
         elif r.kind == K_STOP:
             self.stop_all = True
             self.stopped = True

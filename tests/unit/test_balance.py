@@ -388,8 +388,8 @@ def test_crashed_tasks_in_the_middle_of_the_queue(world):
 
 def test_cancel_in_the_queue(world):
     world.submit(1, 2, 3)
-    world.cancel(0, ORIGIN, 2, attempt=4, mode=1)
-    assert world.drain() == [("answer", 0, 0, 2, 4, world.machines.NOT_STARTED, 1)]
+    world.cancel(0, ORIGIN, 2, attempt=0, mode=1)
+    assert world.drain() == [("answer", 0, 0, 2, 0, world.machines.NOT_STARTED, 1)]
     world.request(1, 100)
     actions = [action for action in world.matched() if action[0] != "want"]
     assert [(name, slot) for name, _, slot, *_ in actions] == [("send", 1), ("drop", 2), ("send", 3)]
@@ -459,10 +459,29 @@ def test_an_answer_for_an_unknown_owner_goes_nowhere(world):
     assert world.answer(1, 77, 1, world.machines.STARTED) == (-1, world.machines.STARTED)
 
 
-@pytest.mark.parametrize("owner", [ORIGIN, 77])
-def test_cancel_of_an_unknown_task(world, owner):
-    world.cancel(0, owner, 5, attempt=2, mode=0)
+def test_cancel_of_an_unknown_task(world):
+    world.cancel(0, ORIGIN, 5, attempt=2, mode=0)
     assert world.drain() == [("answer", 0, 0, 5, 2, world.machines.UNKNOWN, 0)]
+    world.cancel(0, 77, 5, attempt=2, mode=0)
+    assert world.drain() == [], "nobody is there to be told"
+
+
+def test_cancel_of_an_earlier_attempt_leaves_the_later_one(world):
+    world.submit(1, attempt=3)
+    world.cancel(0, ORIGIN, 1, attempt=2)
+    assert world.drain() == [("answer", 0, 0, 1, 2, world.machines.UNKNOWN, 0)]
+    assert world.statistics()["known"] == 1
+
+
+def test_an_answer_about_an_earlier_attempt_leaves_the_later_one(world):
+    world.submit(1, attempt=3)
+    world.request(1, 100)
+    assert world.sent() == {1: [1]}
+    not_started = world.machines.NOT_STARTED
+    assert world.answer(1, ORIGIN, 1, not_started, attempt=2) == (0, not_started)
+    assert world.statistics()["known"] == 1
+    assert world.answer(1, ORIGIN, 1, not_started, attempt=3) == (0, not_started)
+    assert world.statistics()["known"] == 0
 
 
 def test_cancel_crosses_the_result(world):
@@ -527,7 +546,7 @@ def test_the_tasks_of_a_dead_owner_are_dropped(world):
     assert world.sent() == {2: [1]}
     world.lost(1)
     # What runs elsewhere is called off there, what is queued here is never sent.
-    assert world.drain() == [("cancel", 2, 0, FIRST, 1, 3, 0)]
+    assert world.drain() == [("cancel", 2, 0, FIRST, 1, 3, world.machines.ORPHAN)]
     assert world.node(2)["given"] == 0
     world.request(2, 100)
     assert [(name, slot) for name, _, slot, *_ in world.matched() if name != "want"] == [("drop", 2)]
