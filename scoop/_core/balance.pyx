@@ -394,6 +394,9 @@ cdef class Balance:
         for i in range(self.asking_count):
             slot = self.asking[i]
             node = &self.nodes[slot]
+            # One that crashed a worker runs in few places, and may wait for ever where all nodes wait themselves.
+            if task.flags & T_RETRIED and node.idle_count <= 0:
+                continue
             if slot != task.giver and home_of(task.owner) != node.incarnation:
                 return slot
         return -1

@@ -219,6 +219,15 @@ def test_a_task_that_no_peer_may_have_does_not_stop_the_next(world):
     assert world.sent() == {world.workers[0]: [1]}
 
 
+def test_a_task_that_crashed_a_worker_goes_only_where_a_node_has_nothing_to_do(world):
+    retried = world.machines.RETRIED
+    world.submit(1, flags=retried)
+    world.ask(world.east, LONG)
+    assert world.sent() == {}
+    world.ask(world.east, LONG, idle=1)
+    assert world.sent() == {world.east: [1]}
+
+
 def test_behind_many_of_them_none_is_looked_for(world):
     world.submit(*range(1, 101), hops=HOPS_MAX)
     world.submit(200)
