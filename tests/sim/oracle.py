@@ -24,9 +24,8 @@ def run(
     finally:
         job.close()
     # Each death may send every task on its way again; each process says that it is hungry now and then.
-    allowed = (
-        MESSAGES_PER_TASK_MAX * (counters["submitted"] + counters["reissued"]) + 100 * counters["processes"]
-    )
+    tasks = counters["submitted"] + counters["reissued"]
+    allowed = MESSAGES_PER_TASK_MAX * tasks + 100 * counters["processes"]
     if counters["messages"] > allowed:
         raise sim.Violation(f"{counters['messages']} messages for {counters['submitted']} tasks: a livelock")
     return counters

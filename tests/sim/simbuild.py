@@ -15,7 +15,7 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / "build" / "sim"
 BUILD_SECONDS_MAX = 300
-MODULES = ("events", "process", "stacks", "runner", "world", "job")
+MODULES = ("events", "brokers", "process", "stacks", "runner", "hosts", "world", "job")
 
 SETUP = """
 import sys
