@@ -40,6 +40,8 @@ cdef class SimGateway(Gateway):
     cdef link_t *hints[BROKERS_MAX]     # to the neighbours
     cdef int hints_count
     cdef link_t *roads[BROKERS_MAX]     # to each other broker, by its index
+    cdef uint64_t turned_at
+    cdef int spins              # turns without any time passing
     cdef uint64_t told
     cdef uint64_t holds
     cdef uint64_t parked        # askers that waited here, and whose time was over

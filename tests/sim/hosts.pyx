@@ -20,7 +20,7 @@ from scoop_sim.runner cimport Runner
 
 cdef enum:
     LINKS_MAX = 1 << 16
-    HOME_SHIFT = 44
+    SPINS_MAX = 10000
 
 HINTS_ALONE = {kind for kind, row in TABLE.items() if row[0] in ("ASK", "REFUSE", "HINT", "WANT", "SURPLUS", "REQUEST")}
 
@@ -94,6 +94,10 @@ cdef class Hosts(Runner):
         raise NotImplementedError
 
     cdef int _turn(self, SimGateway g) except -1:
+        g.spins = g.spins + 1 if g.turned_at == self.queue.now else 0
+        g.turned_at = self.queue.now
+        if g.spins > SPINS_MAX:
+            self.fail(f"broker {g.number} turns for ever without time passing", -1)
         g.take_inbox()
         if self.wrong.count:
             self.fail(self.wrong.what.decode(), self.wrong.spec)

@@ -117,6 +117,8 @@ cdef class Job(World):
             if len(p.desk.ledger) or p.desk.queue.own_count or p.desk.queue.foreign_count or p.desk.out.size or (
                     p.inbox != NULL or p.suspended or p.desk.queue.parked.count):
                 self.fail(f"process {p.index} still holds something; {self.where()}", -1)
+            if faultless and not self.count.pauses and p.desk.ledger.duplicates:
+                self.fail(f"without a fault process {p.index} got a result twice", -1)
             self.collect(p)
             self.sweep(p)
             if p.desk.malformed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from pathlib import Path
 from types import ModuleType
 
 import oracle
@@ -53,12 +52,7 @@ totals: Counter[str] = Counter()
 tried: set[int] = set()
 
 
-def kept_seeds() -> list[int]:
-    lines = Path(__file__).with_name("failed_seeds.txt").read_text().splitlines()
-    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
-
-
-@pytest.mark.parametrize("seed", kept_seeds())
+@pytest.mark.parametrize("seed", oracle.kept_seeds())
 def test_seeds_that_once_failed(sim: ModuleType, seed: int) -> None:
     _, why = oracle.run_seed(sim, seed)
     assert not why, why
