@@ -197,6 +197,12 @@ cdef class Balance:
         cdef bint orphan
         cdef uint64_t key = 0
         cdef btask_t *task = NULL
+        if not self.nodes[node].peer and owner != self.nodes[node].incarnation:
+            # A node speaks for its own tasks, and for those that it holds.
+            task = self._find(owner, id)
+            if task == NULL or task.node != node:
+                self.dropped += 1
+                return -1
         self._received(node, owner, est_us)
         self.typical_us = (7 * self.typical_us + <int64_t>est_us) >> 3 if self.typical_us else <int64_t>est_us
         if to >= 0 and not ours and self.nodes[node].peer and to != node:
@@ -278,9 +284,12 @@ cdef class Balance:
 
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
-        # A result from elsewhere may overtake the notice of who has the task.
+        # A result from elsewhere may overtake the notice of who has the task; of our own nodes only the holder has one.
         if task != NULL and (task.node == node or (task.node >= 0 and self.nodes[node].peer)):
             self._forget(task)
+        elif not self.nodes[node].peer:
+            self.dropped += 1
+            return -1
         return self.way_to(owner)
 
     cdef int on_answer(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, int *verdict) noexcept nogil:
@@ -305,6 +314,9 @@ cdef class Balance:
         # The answer goes to the owner's broker itself: what it has been told of the task must come before.
         cdef int to = self.way_to(owner)
         cdef int verdict = V_UNKNOWN
+        if not self.nodes[node].peer and owner != self.nodes[node].incarnation:
+            self.dropped += 1
+            return
         if task != NULL and task.node >= 0:
             task.cancelled = mode == CANCEL_ORPHAN
             self.out.put(A_CANCEL, task.node, NULL, owner, id, attempt, mode)

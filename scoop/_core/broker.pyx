@@ -170,7 +170,9 @@ cdef class Broker:
         elif r.kind == K_NEED:
             self._forward(self.balance.way_to(r.num[F_OWNER]), r)
         elif r.kind == K_FORM:
-            self._forward(self.balance.way_to(r.num[1]), r)
+            # Whoever could send another's functions could have anything run in its name.
+            if self.balance.nodes[slot].peer or r.num[2] == self.balance.nodes[slot].incarnation:
+                self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
 

@@ -191,12 +191,12 @@ def test_the_result_frees_its_node(world):
     assert (world.node(1)["given"], world.statistics()["known"]) == (0, 0)
 
 
-def test_a_second_result_is_passed_on_and_changes_nothing(world):
+def test_a_second_result_is_not_passed_on(world):
     world.submit(1)
     world.request(1, 100)
     world.match()
-    world.result(1, ORIGIN, 1)
     assert world.result(1, ORIGIN, 1) == 0
+    assert world.result(1, ORIGIN, 1) == -1
 
 
 def test_the_result_of_an_earlier_holder_leaves_the_task_with_its_holder(world):
@@ -207,7 +207,7 @@ def test_the_result_of_an_earlier_holder_leaves_the_task_with_its_holder(world):
     world.request(2, 100)
     world.request(1, 0)
     assert world.sent() == {2: [1]}
-    assert world.result(1, ORIGIN, 1) == 0
+    assert world.result(1, ORIGIN, 1) == -1
     assert world.node(2)["given"] == 1
 
 
@@ -532,12 +532,29 @@ def test_lost_twice_is_lost_once(world):
 
 
 def test_queued_tasks_of_others_survive(world):
-    world.submit(1)
+    world.submit(1, 2)
+    world.request(1, 100)
+    assert world.sent() == {1: [1, 2]}
     world.submit(2, node=1)  # passed on by worker 1, owned by the origin
     world.lost(1)
-    assert world.drain() == []
+    assert [(name, slot, id) for name, _, slot, id, *_ in world.drain()] == [("lost", 0, 1)]
     world.request(2, 100)
-    assert world.sent() == {2: [1, 2]}
+    assert world.sent() == {2: [2]}
+
+
+def test_a_node_speaks_for_its_own_tasks_and_for_those_that_it_holds(world):
+    world.submit(1, 2)
+    world.request(1, 1)
+    assert world.sent() == {1: [1]}
+    # Worker 2 holds none of them.
+    for id in (1, 2, 3):
+        assert world.task(2, ORIGIN, id, slot=9) == -1, "it cannot put another in its place"
+        assert world.result(2, ORIGIN, id) == -1
+        world.cancel(2, ORIGIN, id)
+    assert world.answer(2, ORIGIN, 1, world.machines.NOT_STARTED)[0] == -1
+    assert world.drain() == []
+    assert world.statistics()["dropped"] == 10
+    assert world.result(1, ORIGIN, 1) == 0
 
 
 def test_the_tasks_of_a_dead_owner_are_dropped(world):
@@ -739,7 +756,7 @@ def test_any_order_of_events(machines, seed):
         obey()
     for node, owner in enumerate(names):
         for id in range(1, 61):
-            world.cancel(0, owner, id)
+            world.cancel(node, owner, id)
             world.drain()
         if world.node(node)["alive"]:
             world.request(node, 0)

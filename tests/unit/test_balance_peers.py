@@ -363,7 +363,7 @@ def test_a_result_for_elsewhere_goes_to_that_broker(world):
 
 def test_a_result_of_a_worker_that_has_not_the_task_forgets_nothing(world):
     held_by_east(world)
-    assert world.result(world.workers[0], at(HOME, 1), 1) == world.origin
+    assert world.result(world.workers[0], at(HOME, 1), 1) == -1
     assert world.statistics()["known"] == 1
 
 
