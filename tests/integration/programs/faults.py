@@ -1,0 +1,116 @@
+"""Faults that are no deaths: a task that is stopped, holds the GIL, or spoils its own process. `faults.py CASE`."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+import scoop
+
+WAIT_S = 20
+
+
+def where():
+    return os.getpid()
+
+
+def raises(kind):
+    raise kind("from the task")
+
+
+def endless(depth):
+    return endless(depth + 1)
+
+
+def hold_the_lock(seconds):
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return os.getpid()
+
+
+def close_everything():
+    os.closerange(0, 4096)
+
+
+def ignore_all_signals():
+    for number in range(1, 32):
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except OSError:
+            pass
+    return os.getpid()
+
+
+def note(path, x):
+    with open(path, "a") as file:
+        file.write(f"{x}\n")
+    time.sleep(0.05)
+    return x
+
+
+def the_worker_lives(ex, pid):
+    assert ex.submit(where).result(timeout=WAIT_S) == pid
+
+
+def exceptions():
+    with scoop.Executor(1) as ex:
+        pid = ex.submit(where).result(timeout=WAIT_S)
+        for kind in (KeyboardInterrupt, SystemExit, GeneratorExit):
+            assert type(ex.submit(raises, kind).exception(timeout=WAIT_S)) is kind
+        assert type(ex.submit(endless, 0).exception(timeout=WAIT_S)) is RecursionError
+        the_worker_lives(ex, pid)
+
+
+def signals():
+    with scoop.Executor(1) as ex:
+        pid = ex.submit(ignore_all_signals).result(timeout=WAIT_S)
+        the_worker_lives(ex, pid)
+
+
+def descriptors():
+    ex = scoop.Executor(1)
+    error = ex.submit(close_everything).exception(timeout=10)
+    assert isinstance(error, scoop.errors.TaskCrashed), repr(error)
+    assert ex.submit(pow, 2, 3).result(timeout=WAIT_S) == 8
+    ex.shutdown()
+
+
+def held_lock():
+    """Other workers take what the busy one holds, though it cannot run Python."""
+    with scoop.Executor(2) as ex:
+        held = ex.submit(hold_the_lock, 2.0)
+        rest = [ex.submit(pow, x, 2) for x in range(200)]
+        assert [f.result(timeout=WAIT_S) for f in rest] == [x * x for x in range(200)]
+        assert not held.done()
+        assert held.result(timeout=WAIT_S) > 0
+
+
+def paused(path, who):
+    """A stopped process is not a dead one: nothing runs twice."""
+    with scoop.Executor(2) as ex:
+        fs = [ex.submit(note, path, x) for x in range(40)]
+        fs[0].result(timeout=WAIT_S)
+        pool = ex._pool
+        victims = list(pool._alive.values())
+        if who == "one":
+            del victims[1:]
+        if who == "all":
+            victims.append(pool._agent.pid)
+        for pid in victims:
+            os.kill(pid, signal.SIGSTOP)
+        if who == "all":  # this process too: a child wakes everybody
+            wake = "sleep 1; kill -CONT " + " ".join(map(str, [*victims, os.getpid()]))
+            os.posix_spawn("/bin/sh", ["sh", "-c", wake], os.environ)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        else:
+            threading.Timer(1.0, lambda: [os.kill(pid, signal.SIGCONT) for pid in victims]).start()
+        assert [f.result(timeout=WAIT_S) for f in fs] == list(range(40))
+        with open(path) as file:
+            assert sorted(map(int, file)) == list(range(40))
+
+
+if __name__ == "__main__":
+    case, *rest = sys.argv[1:]
+    globals()[case](*rest)
+    print("ok")
