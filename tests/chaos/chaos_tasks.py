@@ -17,7 +17,7 @@ from typing import Any
 from scoop import futures
 from scoop.errors import TaskCrashed, WorkerLost
 
-FOLDER = os.environ.get("CHAOS_FOLDER", "")
+FOLDER = os.getcwd()  # of the program, and so of all workers
 SPIN_SHARE = 8  # one task in so many computes instead of sleeping
 TASK_S = (0.001, 0.05)
 LEFT_S = 600
