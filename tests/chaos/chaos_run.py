@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 KINDS = "fctmbrdp"
 """Kinds of tasks, as `check_history.py` names them."""
 
-HUNG_S = 60.0  # without any task done
+SWEPT_LATER = {"agent", "power", "silent"}
 LEFT_S = 10.0
 STACKS_S = 3.0
 
@@ -39,6 +39,7 @@ class Plan:
         faults: their kinds.
         kinds: kinds of tasks.
         workers: of all hosts.
+        hung_s: so long without any task done is a hang.
     """
 
     seed: int
@@ -48,6 +49,7 @@ class Plan:
     faults: tuple[str, ...] = NOW
     kinds: str = KINDS
     workers: int = 12
+    hung_s: float = 60.0
 
 
 @dataclass
@@ -105,6 +107,7 @@ class Round:
         errors.seek(0)
         outcome = self._outcome
         outcome.errors = errors.read()
+        outcome.kills, outcome.faults, outcome.lost = faults.kills, faults.counts, faults.lost
         outcome.left = self._census()
         for what in outcome.left:
             faults.say("left", what)
@@ -112,10 +115,7 @@ class Round:
             faults.say("fault", "hung")
         else:
             faults.say("ended", status)
-        outcome.seconds = time.monotonic() - began
-        outcome.done, outcome.kills, outcome.faults, outcome.lost = (
-            self._done, faults.kills, faults.counts, faults.lost,
-        )  # fmt: skip
+        outcome.seconds, outcome.done = time.monotonic() - began, self._done
         self._check()
         return outcome
 
@@ -183,7 +183,7 @@ class Round:
                         due.append((self._done, kind))  # none is there at this moment
                 else:
                     faults.inject(kind)
-            if now - self._moved > HUNG_S:
+            if now - self._moved > plan.hung_s:
                 self._outcome.hung = True
                 return
             time.sleep(0.01)
@@ -211,7 +211,8 @@ class Round:
         for pid, command in census.on_other_hosts().items():
             left.append(f"process {pid} {command}")
             census.kill(pid)
-        if not self._outcome.lost:
+        # Nobody is there to remove the directory of an agent that was killed; the next job sweeps it.
+        if not SWEPT_LATER & set(self._outcome.faults):
             left += [f"directory {name}" for name in os.listdir(self._folder / "run")]
         return left
 
