@@ -75,8 +75,8 @@ def segments() -> set[str]:
 def nothing_left(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
     """After each test: no process, no run directory and no shared memory of it exists any more.
 
-    A test with the mark `root` uses hosts of its own: nothing of any job may be left there either, and the
-    marker does not travel through ssh. The value is the marker that all processes of the test have in their environment.
+    A test with the mark `root` uses hosts of its own, and the marker does not travel through ssh: there
+    nothing of any job may be left. The value is the marker in the environment of all processes of the test.
     """
     marker = os.urandom(8).hex()
     before = segments()

@@ -3,8 +3,8 @@
 python -m tests.chaos run [--seed N] [--rounds N] [--tasks N] [--kills N] [--faults a,b] [--kinds fctm...]
 python -m tests.chaos soak [--tasks N]
 
-`run` needs root and the testbed; it takes the hosts up and down itself. Exit status 1 if a round was not sound;
-its folder is kept then.
+`run` needs root and the testbed; it takes the hosts up and down itself. Exit status 1 if a round was not
+sound; its folder is kept then.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 import chaos_faults  # noqa: E402
 import chaos_hosts  # noqa: E402
 import chaos_run  # noqa: E402
+import chaos_soak  # noqa: E402
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("run", help="chaos on several hosts")
@@ -61,6 +64,9 @@ def main() -> int:
     one.add_argument("--workers", type=int, default=12)
     one.add_argument("--keep", type=Path, help="keep the logs of every round in this folder")
     one.set_defaults(action=run)
+    other = commands.add_parser("soak", help="memory and descriptors under many tasks, on this host")
+    other.add_argument("--tasks", type=int, default=1_000_000)
+    other.set_defaults(action=lambda args: chaos_soak.soak(args.tasks))
     args = parser.parse_args()
     return int(args.action(args))
 

@@ -1,4 +1,4 @@
-"""Faults of a chaos run: what is broken, for how long, and how it is mended. Everything is drawn from one seed."""
+"""Faults of a chaos run: what is broken, for how long, and how it is mended. All of it drawn from one seed."""
 
 from __future__ import annotations
 
@@ -95,12 +95,14 @@ class Faults:
         self.lost.append(host)
 
     def _kill_all(self, victims: list[Process]) -> bool:
-        return any([chaos_hosts.send(victim, signal.SIGKILL) for victim in victims])
+        return sum(chaos_hosts.send(victim, signal.SIGKILL) for victim in victims) > 0
 
     def _link(self, command: str, value: str, low_s: float, high_s: float) -> bool:
         host = self._dice.choice(self._living())
         chaos_hosts.script("net-fault", command, host, value)
-        seconds = self._later(low_s, high_s, lambda: void(chaos_hosts.script("net-fault", command, host, "0")))
+        seconds = self._later(
+            low_s, high_s, lambda: void(chaos_hosts.script("net-fault", command, host, "0"))
+        )
         self.say("fault", command, host, value, f"{seconds:.1f}")
         return True
 

@@ -1,4 +1,4 @@
-"""The program of a chaos run: `chaos_program.py TASKS SEED KINDS`. Prints how many tasks are done, then "end"."""
+"""The program of a chaos run: `chaos_program.py TASKS SEED KINDS`. Prints how many tasks are done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import chaos_tasks
+
 from scoop import futures
 from scoop.errors import TaskCrashed
 

@@ -1,4 +1,4 @@
-"""One round of chaos: a job on several hosts, faults while it runs, then the census and the history checker."""
+"""One round of chaos: a job on several hosts, faults while it runs, then census and history checker."""
 
 from __future__ import annotations
 
@@ -138,7 +138,12 @@ class Round:
             "XDG_RUNTIME_DIR": str(scratch),
         }
         errors = open(self._folder / "errors", "w+")  # noqa: SIM115
-        program = [str(HERE / "chaos_program.py"), str(self._plan.tasks), str(self._plan.seed), self._plan.kinds]
+        program = [
+            str(HERE / "chaos_program.py"),
+            str(self._plan.tasks),
+            str(self._plan.seed),
+            self._plan.kinds,
+        ]
         self._process = subprocess.Popen(
             [
                 chaos_hosts.TESTBED / "on-host", self._hosts[0], sys.executable, "-m", "scoop",
@@ -171,7 +176,9 @@ class Round:
         plan = self._plan
         due = [(dice.uniform(0.01, 0.95) * plan.tasks, "kill") for _ in range(plan.kills)]
         if plan.faults:
-            due += [(dice.uniform(0.05, 0.9) * plan.tasks, dice.choice(plan.faults)) for _ in range(plan.others)]
+            due += [
+                (dice.uniform(0.05, 0.9) * plan.tasks, dice.choice(plan.faults)) for _ in range(plan.others)
+            ]
         due.sort(reverse=True)
         while self._process.poll() is None:
             now = time.monotonic()
@@ -229,7 +236,7 @@ class Round:
 
 
 def play(plan: Plan, hosts: list[str], keep: Path | None = None) -> Outcome:
-    """Play one round on hosts that are up. Its folder is kept below `keep`, or removed if the round was sound."""
+    """Play one round on hosts that are up. Its folder is kept below `keep`, else removed if it was sound."""
     base = None if keep is None else str(keep)
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-", dir=base))
     outcome = Round(plan, hosts, folder).play()

@@ -1,6 +1,6 @@
 """The tasks of a chaos run. Each says in a log that it runs; who submits one says so and how it ended.
 
-What is logged, and what a task's name means, is described in `check_history.py`, which shares no code with this.
+What is logged, and what a task's name means, stands in `check_history.py`, which shares no code with this.
 """
 
 from __future__ import annotations

@@ -44,11 +44,11 @@ CRASHED, LOST = "TaskCrashed", "WorkerLost"
 class Values:
     """What a task has to return, from its name.
 
-    The name's letter is its kind: f (flat), c (flat, somebody tries to cancel it), d (leaves a process behind),
-    b (a large result), r (raises ValueError), p (kills its process), t (tree: `t7-3x2` is depth 3, fan 2; its
-    nodes are `t7-3x2.0`, `t7-3x2.0.1` ...), m (map inside a task: `m4-20` has 20 items), q (one flat child and
-    one that kills its process). A value is the CRC-32 of the name, of a large result that of its bytes, plus
-    the values of the children, modulo 2**32; a child that failed counts 1.
+    The name's letter is its kind: f (flat), c (flat, somebody tries to cancel it), d (leaves a process
+    behind), b (a large result), r (raises ValueError), p (kills its process), t (tree: `t7-3x2` is depth 3,
+    fan 2; its nodes are `t7-3x2.0`, `t7-3x2.0.1` ...), m (map inside a task: `m4-20` has 20 items), q (one
+    flat child and one that kills its process). A value is the CRC-32 of the name, of a large result that of
+    its bytes, plus the values of the children, modulo 2**32; a child that failed counts 1.
     """
 
     def __init__(self) -> None:
@@ -235,7 +235,7 @@ class History:
     # --------------------------------------------------------------------------------------- checking
 
     def dead(self, name: str) -> bool:
-        """The process that made this submit or run was killed, or its host was lost, or a task has killed it."""
+        """The process that made this submit or run was killed, by us or by a task, or its host was lost."""
         process = process_of(name)
         return process in self.killed or process in self._poisoned or process.partition(":")[0] in self.lost
 

@@ -39,7 +39,9 @@ def test_chaos(hosts: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", chaos_faults.LATER)
-@pytest.mark.xfail(reason="this version has no heart beats, keeps no results, and has no broker to fail over to")
+@pytest.mark.xfail(
+    reason="this version has no heart beats, keeps no results, and has no broker to fail over to"
+)
 def test_what_is_not_survived_yet(hosts: list[str], tmp_path: Path, fault: str) -> None:
     """When one of these holds, it moves from LATER to NOW in `chaos_faults.py`."""
     plan = chaos_run.Plan(1, tasks=2000, kills=0, others=12, faults=(fault,), kinds="fctmbr", hung_s=10.0)

@@ -1,4 +1,4 @@
-"""The history checker accepts good histories and refuses bad ones, each with the complaint that it deserves."""
+"""The history checker accepts good histories and refuses bad ones, with the complaint that they deserve."""
 
 from __future__ import annotations
 
@@ -159,116 +159,116 @@ def all_of(*changes: Callable[[Logs], None]) -> Callable[[Logs], None]:
     return change
 
 
-O, A, B, C = ORIGIN, ONE, TWO, THREE
+P, A, B, C = ORIGIN, ONE, TWO, THREE
 BAD: dict[str, tuple[Callable[[Logs], None], str]] = {
-    "a submit is forgotten": (replace("client-node1", f"ok {O}/2", None), f"S1: {O}/2 (f2) never ended"),
+    "a submit is forgotten": (replace("client-node1", f"ok {P}/2", None), f"S1: {P}/2 (f2) never ended"),
     "a nested submit is forgotten": (
         replace("client-node3", f"ok {B}/6", None),
         f"S1: {B}/6 (t9-1x2.1) never ended",
     ),
     "a value twice": (
-        add("client-node1", f"ok {O}/2 {B}/2 {crc('f2')}"),
-        f"S1: {O}/2 (f2) ended 2 times: ok, ok",
+        add("client-node1", f"ok {P}/2 {B}/2 {crc('f2')}"),
+        f"S1: {P}/2 (f2) ended 2 times: ok, ok",
     ),
     "a value and an error": (
-        add("client-node1", f"error {O}/2 TaskCrashed"),
-        f"S1: {O}/2 (f2) ended 2 times: ok, error",
+        add("client-node1", f"error {P}/2 TaskCrashed"),
+        f"S1: {P}/2 (f2) ended 2 times: ok, error",
     ),
     "a value that changes": (
-        replace("client-node1", f"again {O}/1", f"again {O}/1 {A}/1 7"),
-        f"S2: {O}/1 (f1) was ok {A}/1 {crc('f1')} and later {A}/1 7",
+        replace("client-node1", f"again {P}/1", f"again {P}/1 {A}/1 7"),
+        f"S2: {P}/1 (f1) was ok {A}/1 {crc('f1')} and later {A}/1 7",
     ),
     "a value after an error": (
-        add("client-node1", f"again {O}/3 {A}/3 1"),
-        f"S2: {O}/3 (r3) was error ValueError and later {A}/3 1",
+        add("client-node1", f"again {P}/3 {A}/3 1"),
+        f"S2: {P}/3 (r3) was error ValueError and later {A}/3 1",
     ),
     "a wrong value": (
         all_of(
-            replace("client-node1", f"ok {O}/2", f"ok {O}/2 {B}/2 7"),
-            replace("ledger-node3", f"end {O}/2", f"end {O}/2 {B}/2 7 2.0"),
+            replace("client-node1", f"ok {P}/2", f"ok {P}/2 {B}/2 7"),
+            replace("ledger-node3", f"end {P}/2", f"end {P}/2 {B}/2 7 2.0"),
         ),
-        f"S3: {O}/2 (f2) is 7, not {crc('f2')}",
+        f"S3: {P}/2 (f2) is 7, not {crc('f2')}",
     ),
     "a value of another task": (
         all_of(
-            replace("client-node1", f"ok {O}/2", f"ok {O}/2 {A}/1 {crc('f1')}"),
-            replace("client-node1", f"ok {O}/1", f"ok {O}/1 {B}/2 {crc('f2')}"),
+            replace("client-node1", f"ok {P}/2", f"ok {P}/2 {A}/1 {crc('f1')}"),
+            replace("client-node1", f"ok {P}/1", f"ok {P}/1 {B}/2 {crc('f2')}"),
         ),
-        f"S7: {O}/1 (f1) has a value of run {B}/2, which is of {O}/2",
+        f"S7: {P}/1 (f1) has a value of run {B}/2, which is of {P}/2",
     ),
     "a value from nowhere": (
-        replace("client-node1", f"ok {O}/2", f"ok {O}/2 {C}/9 {crc('f2')}"),
-        f"S3: {O}/2 (f2) has a value of run {C}/9, which nobody has begun",
+        replace("client-node1", f"ok {P}/2", f"ok {P}/2 {C}/9 {crc('f2')}"),
+        f"S3: {P}/2 (f2) has a value of run {C}/9, which nobody has begun",
     ),
     "a value of a run that did not end": (
-        replace("ledger-node3", f"end {O}/2", None),
-        f"S3: {O}/2 (f2) has a value that run {B}/2 did not return",
+        replace("ledger-node3", f"end {P}/2", None),
+        f"S3: {P}/2 (f2) has a value that run {B}/2 did not return",
     ),
     "a value of what must fail": (
-        replace("client-node1", f"error {O}/5", f"ok {O}/5 {C}1/1 {crc('p5')}"),
-        f"S3: {O}/5 (p5) has a value and should have failed",
+        replace("client-node1", f"error {P}/5", f"ok {P}/5 {C}1/1 {crc('p5')}"),
+        f"S3: {P}/5 (p5) has a value and should have failed",
     ),
     "a result of an earlier incarnation of its owner": (
         replace("client-node3", f"ok {B}/5", f"ok {B}/5 {C}/1 {crc('t9-1x2.0')}"),
         f"S7: {B}/5 (t9-1x2.0) has a value of run {C}/1, which is of {A}/12",
     ),
     "a run of another task": (
-        replace("ledger-node2", f"start {O}/1", f"start {O}/1 {A}/1 f8 - 1.0"),
-        f"S3: {O}/1 is f1, run {A}/1 is of f8",
+        replace("ledger-node2", f"start {P}/1", f"start {P}/1 {A}/1 f8 - 1.0"),
+        f"S3: {P}/1 is f1, run {A}/1 is of f8",
     ),
     "a run that nobody has submitted": (
-        add("ledger-node4", *run(f"{O}/77", f"{C}/7", "f77", f"end {crc('f77')}")),
-        f"S3: a run of {O}/77, which nobody has submitted",
+        add("ledger-node4", *run(f"{P}/77", f"{C}/7", "f77", f"end {crc('f77')}")),
+        f"S3: a run of {P}/77, which nobody has submitted",
     ),
     "a second run without a death": (
         replace("faults", f"kill {A}", f"kill {C}"),
-        f"S4: {O}/2 (f2) ran 2 times, 2 without a death",
+        f"S4: {P}/2 (f2) ran 2 times, 2 without a death",
     ),
     "too many runs": (
         all_of(
-            *[add("ledger-node4", *run(f"{O}/2", f"{C}9/{i}", "f2")) for i in range(13)],
+            *[add("ledger-node4", *run(f"{P}/2", f"{C}9/{i}", "f2")) for i in range(13)],
             before_the_end(f"kill {C}9"),
         ),
-        f"S4: {O}/2 (f2) ran 15 times, the budget is 14",
+        f"S4: {P}/2 (f2) ran 15 times, the budget is 14",
     ),
     "a cancelled call with a value": (
-        add("client-node1", f"ok {O}/4 {A}/5 {crc('c4')}"),
-        f"S6: {O}/4 (c4) was cancelled and has a value",
+        add("client-node1", f"ok {P}/4 {A}/5 {crc('c4')}"),
+        f"S6: {P}/4 (c4) was cancelled and has a value",
     ),
     "a cancelled call that ran": (
-        add("ledger-node3", *run(f"{O}/4", f"{B}/30", "c4", f"end {crc('c4')}")),
-        f"S6: {O}/4 (c4) was cancelled and ran",
+        add("ledger-node3", *run(f"{P}/4", f"{B}/30", "c4", f"end {crc('c4')}")),
+        f"S6: {P}/4 (c4) was cancelled and ran",
     ),
     "a call cancelled that nobody cancelled": (
-        replace("client-node1", f"ok {O}/6", f"cancelled {O}/6"),
-        f"S6: {O}/6 (t9-1x2) was cancelled, which nobody asked for",
+        replace("client-node1", f"ok {P}/6", f"cancelled {P}/6"),
+        f"S6: {P}/6 (t9-1x2) was cancelled, which nobody asked for",
     ),
     "poison beyond the limit": (
-        add("ledger-node4", *run(f"{O}/5", f"{C}4/1", "p5")),
+        add("ledger-node4", *run(f"{P}/5", f"{C}4/1", "p5")),
         "S8: p5 took 4 processes with it, the limit is 3",
     ),
     "poison beyond the limit, by a parent that ran again": (
         all_of(
-            add("client-node1", f"invoke {O}/8 p5 -", f"error {O}/8 TaskCrashed"),
-            *[add("ledger-node4", *run(f"{O}/8", f"{C}{i}/1", "p5")) for i in (6, 7, 8)],
+            add("client-node1", f"invoke {P}/8 p5 -", f"error {P}/8 TaskCrashed"),
+            *[add("ledger-node4", *run(f"{P}/8", f"{C}{i}/1", "p5")) for i in (6, 7, 8)],
         ),
         "S8: p5 took 6 processes with it, the limit is 3",
     ),
     "given up too early": (
-        replace("client-node1", f"ok {O}/2", f"error {O}/2 TaskCrashed"),
-        f"S1: {O}/2 (f2) is TaskCrashed after 1 deaths",
+        replace("client-node1", f"ok {P}/2", f"error {P}/2 TaskCrashed"),
+        f"S1: {P}/2 (f2) is TaskCrashed after 1 deaths",
     ),
     "lost without a loss": (
-        replace("client-node1", f"ok {O}/2", f"error {O}/2 WorkerLost"),
-        f"S1: {O}/2 (f2) is WorkerLost after 2 runs",
+        replace("client-node1", f"ok {P}/2", f"error {P}/2 WorkerLost"),
+        f"S1: {P}/2 (f2) is WorkerLost after 2 runs",
     ),
     "an error that the task does not raise": (
-        replace("client-node1", f"ok {O}/2", f"error {O}/2 PoolLost"),
-        f"S1: {O}/2 (f2) ended with PoolLost, which it does not raise",
+        replace("client-node1", f"ok {P}/2", f"error {P}/2 PoolLost"),
+        f"S1: {P}/2 (f2) ended with PoolLost, which it does not raise",
     ),
     "an error that no run raised": (
-        replace("ledger-node2", f"raise {O}/3", f"end {O}/3 {A}/3 5 2.0"),
-        f"S3: {O}/3 (r3) ended with ValueError, which no run raised",
+        replace("ledger-node2", f"raise {P}/3", f"end {P}/3 {A}/3 5 2.0"),
+        f"S3: {P}/3 (r3) ended with ValueError, which no run raised",
     ),
     "an orphan": (before_the_end("left node2 77 sleep"), "R3: left behind: node2 77 sleep"),
     "the program failed": (replace("faults", "ended", "ended 1"), "L1: the program ended with 1"),

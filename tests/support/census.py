@@ -35,7 +35,9 @@ def carriers(variable: str, value: str | None = None) -> dict[int, str]:
             words = environ.split(b"\0")
             if not any(word == wanted or (value is None and word.startswith(wanted)) for word in words):
                 continue
-            command = Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (
+                Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            )
             state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
             comm = Path("/proc", name, "comm").read_text().strip()
         except OSError:
@@ -46,7 +48,7 @@ def carriers(variable: str, value: str | None = None) -> dict[int, str]:
 
 
 def namespace(pid: int) -> str:
-    """The space of process numbers that a process lives in; empty if it is gone. Hosts of the testbed have one each."""
+    """The space of process numbers that a process lives in, each host of the testbed its own; empty if gone."""
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
@@ -55,9 +57,7 @@ def namespace(pid: int) -> str:
 
 def on_other_hosts() -> dict[int, str]:
     """All processes of any job on the testbed's hosts, as numbered here."""
-    return {
-        pid: command for pid, command in carriers(JOB).items() if namespace(pid) not in ("", HERE)
-    }
+    return {pid: command for pid, command in carriers(JOB).items() if namespace(pid) not in ("", HERE)}
 
 
 def kill(pid: int) -> None:

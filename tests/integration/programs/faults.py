@@ -1,4 +1,4 @@
-"""Faults that are no deaths: a task that is stopped, holds the GIL, or spoils its own process. `faults.py CASE`."""
+"""What tasks do to their own processes, and processes that stand still. `faults.py CASE`."""
 
 import ctypes
 import os
@@ -8,6 +8,7 @@ import threading
 import time
 
 import scoop
+from scoop import futures
 
 WAIT_S = 20
 
@@ -22,6 +23,16 @@ def raises(kind):
 
 def endless(depth):
     return endless(depth + 1)
+
+
+def deadly(depth, pause):
+    """A tree of calls, of which the innermost kills its process."""
+    if depth == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    innocent = [futures.submit(pow, depth, x) for x in range(3)]
+    below = futures.submit(deadly, depth - 1, pause)
+    time.sleep(pause)
+    return sum(f.result() for f in innocent) + below.result()
 
 
 def hold_the_lock(seconds):
@@ -60,6 +71,15 @@ def exceptions():
             assert type(ex.submit(raises, kind).exception(timeout=WAIT_S)) is kind
         assert type(ex.submit(endless, 0).exception(timeout=WAIT_S)) is RecursionError
         the_worker_lives(ex, pid)
+
+
+def poison(depth, pause):
+    with scoop.Executor(4) as ex:
+        dead = ex.submit(deadly, int(depth), float(pause))
+        rest = [ex.submit(pow, x, 2) for x in range(50)]
+        assert isinstance(dead.exception(timeout=60), scoop.errors.TaskCrashed), repr(dead.exception())
+        assert [f.result(timeout=WAIT_S) for f in rest] == [x * x for x in range(50)]
+        assert ex.submit(pow, 2, 3).result(timeout=WAIT_S) == 8
 
 
 def signals():
