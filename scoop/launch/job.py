@@ -54,6 +54,7 @@ class HostLink:
 
     def start(self, way: remote.Way, job: str) -> None:
         """Start its agent's command. Raises OSError if that cannot be done."""
+        job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         if self.share.local:
             command = way.agent(os.getpid())
         else:

@@ -1,4 +1,4 @@
-"""Faults of a chaos run: what is broken, for how long, and how it is mended. All of it drawn from one seed."""
+"""Faults of a chaos run: what is broken, how long, and how it is mended. All of it drawn from one seed."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def fail(x: int) -> int:
 
 
 def batch(ex: scoop.Executor, begin: int) -> tuple[int, int]:
-    """Submit and gather one batch, all answers checked; returns how many were cancelled and how many failed."""
+    """Submit and gather one batch, all answers checked; returns how many were cancelled, how many failed."""
     busy = [ex.submit(wait_a_little, x) for x in range(2 * WORKERS)]
     doomed = [ex.submit(nothing, x) for x in range(BATCH // 10)]
     cancelled = sum(future.cancel() for future in reversed(doomed))

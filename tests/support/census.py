@@ -48,7 +48,7 @@ def carriers(variable: str, value: str | None = None) -> dict[int, str]:
 
 
 def namespace(pid: int) -> str:
-    """The space of process numbers that a process lives in, each host of the testbed its own; empty if gone."""
+    """The space of process numbers of a process, one for each host of the testbed; empty if it is gone."""
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
