@@ -105,7 +105,7 @@ def gather(submitted: tuple[str, str, futures.Future], dice: random.Random) -> N
     name, task, future = submitted
     try:
         chaos_tasks.value(name, task, future, NOBODY)
-    except (ValueError, TaskCrashed):
+    except (ValueError, TaskCrashed, futures.CancelledError):
         return
     if dice.random() < 0.1 and future.exception() is None:
         source, digest = future.result()

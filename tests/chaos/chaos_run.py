@@ -23,6 +23,10 @@ KINDS = "fctmbrdp"
 """Kinds of tasks, as `check_history.py` names them."""
 
 SWEPT_LATER = {"agent", "power", "silent"}
+LATE_MAX = 1000
+"""Calls that are cancelled after `cancel` has said no; 0 when
+`test_faults.py::test_cancel_does_not_change_its_mind` holds."""
+
 LEFT_S = 10.0
 STACKS_S = 3.0
 
@@ -95,6 +99,7 @@ class Round:
         faults = Faults(self._hosts, dice, self._folder / "faults")
         faults.say("limit", "crashes", 3)
         faults.say("limit", "losses", 10)
+        faults.say("limit", "late", LATE_MAX)
         errors = self._start(dice)
         try:
             self._watch(faults, dice)

@@ -96,6 +96,9 @@ def value(name: str, task: str, future: Any, by: str) -> int:
             if kind(task) == "p":
                 raise
             name, _, future = submit(task, by)
+        except futures.CancelledError:
+            process().log("client", "late", name)
+            raise
         except Exception as error:
             process().log("client", "error", name, type(error).__name__)
             raise

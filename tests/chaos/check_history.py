@@ -10,10 +10,12 @@ A folder holds text files; their lines are words separated by single spaces, eac
                 again SUBMIT RUN DIGEST         the value, read once more
                 error SUBMIT TYPE               it ended with an exception
                 cancelled SUBMIT                cancel() said so
+                late SUBMIT                     cancel() said no, and it is cancelled all the same
     ledger-*    start SUBMIT RUN TASK ATTEMPT TIME   a run begins; ATTEMPT is - where it is not known
                 end SUBMIT RUN DIGEST TIME      it returns
                 raise SUBMIT RUN TYPE TIME      it raises
     faults      limit crashes|losses N          what one task may cost
+                limit late N                    so many lates are no complaint
                 kill PROCESS                    the driver has killed it
                 lost HOST                       ... all of a host
                 fault ANYTHING                  faults that end no process
@@ -34,7 +36,7 @@ from pathlib import Path
 BIG_BYTES_MIN = 1 << 20
 BIG_BYTES_SPAN = 3 << 20
 WORDS = {
-    "invoke": 4, "ok": 4, "again": 4, "error": 3, "cancelled": 2, "start": 6, "end": 5, "raise": 5,
+    "invoke": 4, "ok": 4, "again": 4, "error": 3, "cancelled": 2, "late": 2, "start": 6, "end": 5, "raise": 5,
     "limit": 3, "kill": 2, "lost": 2, "ended": 2,
 }  # fmt: skip
 FREE = ("fault", "left")
@@ -124,7 +126,8 @@ class History:
         self.killed: set[str] = set()
         self.lost: set[str] = set()
         self.left: list[str] = []
-        self.limits = {"crashes": 3, "losses": 10}
+        self.late: list[str] = []
+        self.limits = {"crashes": 3, "losses": 10, "late": 0}
         self.ended: str | None = None
         self.complaints: list[str] = []
         self._values = Values()
@@ -190,6 +193,12 @@ class History:
         if known is not None:
             known.ends.append(("cancelled",))
 
+    def _on_late(self, submit: str) -> None:
+        known = self._known(submit, "a cancellation")
+        if known is not None:
+            known.ends.append(("cancelled",))
+            self.late.append(submit)
+
     def _on_start(self, submit: str, run: str, task: str, attempt: str, time: str) -> None:
         known = self._known(submit, "a run")
         if run in self._run_of:
@@ -254,6 +263,9 @@ class History:
             self.complain("L1", "the program did not end")
         elif self.ended != "0":
             self.complain("L1", f"the program ended with {self.ended}")
+        if len(self.late) > self.limits["late"]:
+            for submit in self.late:
+                self.complain("S6", f"{submit} was cancelled after cancel() had said no")
         for what in self.left:
             self.complain("R3", f"left behind: {what}")
         deaths: dict[str, int] = {}
@@ -359,6 +371,7 @@ class History:
         yield f"{len(self.submits)} submits, {runs} runs ({runs / max(1, len(self.submits)):.3f} each)"
         yield f"{ends.count('ok')} values, {ends.count('error')} errors, {ends.count('cancelled')} cancelled"
         yield f"{errors.count(CRASHED)} crashed, {errors.count(LOST)} given up after losses"
+        yield f"{len(self.late)} cancelled after all"
         yield f"{len(self.killed)} processes killed, {len(self.lost)} hosts lost"
 
 

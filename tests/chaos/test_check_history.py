@@ -101,6 +101,7 @@ def test_a_good_history_is_accepted(tmp_path: Path) -> None:
             "9 submits, 12 runs (1.333 each)",
             "5 values, 2 errors, 1 cancelled",
             "1 crashed, 0 given up after losses",
+            "0 cancelled after all",
             "1 processes killed, 0 hosts lost",
             "0 complaints",
         ],
@@ -238,6 +239,10 @@ BAD: dict[str, tuple[Callable[[Logs], None], str]] = {
     "a cancelled call that ran": (
         add("ledger-node3", *run(f"{P}/4", f"{B}/30", "c4", f"end {crc('c4')}")),
         f"S6: {P}/4 (c4) was cancelled and ran",
+    ),
+    "a call cancelled after all": (
+        replace("client-node1", f"cancelled {P}/4", f"late {P}/4"),
+        f"S6: {P}/4 was cancelled after cancel() had said no",
     ),
     "a call cancelled that nobody cancelled": (
         replace("client-node1", f"ok {P}/6", f"cancelled {P}/6"),

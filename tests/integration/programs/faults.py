@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from itertools import islice
 
 import scoop
 from scoop import futures
@@ -33,6 +34,12 @@ def deadly(depth, pause):
     below = futures.submit(deadly, depth - 1, pause)
     time.sleep(pause)
     return sum(f.result() for f in innocent) + below.result()
+
+
+def quick_but_for_0(x):
+    if x == 0:
+        time.sleep(0.3)  # so that those behind it have not started when the questions about them arrive
+    return x
 
 
 def hold_the_lock(seconds):
@@ -94,6 +101,25 @@ def descriptors():
     assert isinstance(error, scoop.errors.TaskCrashed), repr(error)
     assert ex.submit(pow, 2, 3).result(timeout=WAIT_S) == 8
     ex.shutdown()
+
+
+def late_answer():
+    """What `cancel` says stays true, also when its question is answered later."""
+    with scoop.Executor(1) as ex:
+        for x in range(1, 50):
+            ex.submit(quick_but_for_0, x).result(timeout=WAIT_S)
+        worker = ex.submit(where).result(timeout=WAIT_S)
+        while ex._pool.session.statistics()["wanted_us"] <= 0:
+            time.sleep(0.001)
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            # It has asked for work, so some of these go to it, and it does not answer in time.
+            fs = [ex.submit(quick_but_for_0, x) for x in range(1000)]
+            refused = list(islice((x for x, f in enumerate(fs) if not (f.done() or f.cancel())), 4))
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert [fs[x].result(timeout=WAIT_S) for x in refused] == refused
+        print(f"{len(refused)} asked in vain", file=sys.stderr)
 
 
 def held_lock():
