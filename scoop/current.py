@@ -104,6 +104,8 @@ def _start() -> Session:
     with _lock:
         if session is not None:
             return session
+        if pool is not None and pool.failure is not None:
+            raise pool.failure
         if started_by_hand():
             from scoop.launch import byhand
 
@@ -127,6 +129,13 @@ def begin_with(job: Origin) -> None:
     """Make a pool that was started elsewhere that of this process; before its first call."""
     global session, pool, _launched
     session, pool, _launched = job.session, job, True
+
+
+def broken(own: Origin) -> None:
+    """Let later calls raise the failure of this process's pool, until `shutdown`. Nothing for other pools."""
+    global session
+    if pool is own:
+        session = None
 
 
 def started_by_hand() -> bool:
