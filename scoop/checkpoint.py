@@ -175,7 +175,7 @@ class Log:
             if lost:
                 why = f" ({self._failure})" if self._failure else ""
                 logger.error(
-                    "%s: %d results are not in it%s: their items run again the next time",
+                    "%s: results that are not in it: %d%s; their items run again the next time",
                     self.path,
                     lost,
                     why,

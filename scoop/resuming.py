@@ -32,6 +32,7 @@ __all__ = ["KeepingCarver", "carver_for"]
 KNOWN = -1  # the number of a piece that nobody had to compute
 AHEAD_KNOWN = 1024  # items with a known result that are drawn ahead, when the items come from an iterator
 _NAME_MAX = 100
+_NO_BRACKETS = str.maketrans("", "", "<>")
 
 _maps: Counter[str] = Counter()  # how many of each function this program has called, by name of their files
 
@@ -58,7 +59,8 @@ def carver_for(session: Any, fn: Callable[..., Any], checkpoint: Any) -> Callabl
         )
     if checkpoint is not None:
         return functools.partial(KeepingCarver, os.fsdecode(checkpoint))
-    name = re.sub(r"[^\w.]+", "_", function_name(fn), flags=re.ASCII).strip("._")[:_NAME_MAX] or "map"
+    name = function_name(fn).replace("<locals>.", "")
+    name = re.sub(r"[^\w.]+", "_", name.translate(_NO_BRACKETS), flags=re.ASCII)[:_NAME_MAX]
     _maps[name] += 1
     return functools.partial(
         KeepingCarver, os.path.join(str(current.checkpoints), f"{name}-{_maps[name]}.ckpt")
@@ -268,7 +270,7 @@ class KeepingCarver(Carver):
             return
         self._over = True
         if self._changed:
-            logger.warning("%s: %d items have changed and ran again", self._log.path, self._changed)
+            logger.warning("%s: items that have changed and ran again: %d", self._log.path, self._changed)
         if self._taken:
-            logger.info("%s: %d results were there already", self._log.path, self._taken)
+            logger.info("%s: results that were there already: %d", self._log.path, self._taken)
         self._log.close()

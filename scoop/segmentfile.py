@@ -124,7 +124,7 @@ class SegmentFile:
             offsets[number] = record.offset
             self._functions[run, function] += 1
         if damaged:
-            logger.warning("%s: %d damaged results are left out; their items run again", self.path, damaged)
+            logger.warning("%s: damaged results, whose items run again: %d", self.path, damaged)
         try:
             if damaged or replaced:
                 self._compact()

@@ -110,7 +110,7 @@ class _Pickler(pickle.Pickler):
         if kind in _PLAIN:
             return None
         if kind is set or kind is frozenset:
-            return "set", sorted(_digest(item, self.seen) for item in obj)
+            return kind.__name__, sorted(_digest(item, self.seen) for item in obj)
         if kind is types.FunctionType:
             return "function", _once(obj, _function_parts, self.seen)
         if kind is types.CodeType:
