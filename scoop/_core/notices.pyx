@@ -104,6 +104,11 @@ cdef class Notices(Hub):
         cdef Strand s = self.strand()
         return s.main and not s.level.pinned
 
+    def in_task(self):
+        """Return whether the calling thread runs a task now, rather than the program itself."""
+        cdef Strand s = self.strand()
+        return s.level != &s.base
+
     def constant_arrived(self, name, data):
         """A shared constant arrived from another process."""
         from scoop import shared
