@@ -3,7 +3,7 @@
     python tests/fuzz/fuzz_wire.py                          # each target for 20 seconds, seed 1
     python tests/fuzz/fuzz_wire.py broker --seconds 3600 --seed 7
     python tests/fuzz/fuzz_wire.py broker --seed 7 --only 1234     # one round again, with its frames
-    python tests/fuzz/fuzz_wire.py --sanitized ...          # with gcc's sanitizers for addresses and behaviour
+    python tests/fuzz/fuzz_wire.py --sanitized ...                 # with gcc's sanitizers
 
 A round is made of nothing but its seed and its number. `--progress FILE` keeps the number of the round that
 runs in a file, so that it is known after a crash.
