@@ -125,6 +125,7 @@ class History:
         self.submits: dict[str, Submit] = {}
         self.killed: set[str] = set()
         self.lost: set[str] = set()
+        self.broken = 0
         self.left: list[str] = []
         self.late: list[str] = []
         self.limits = {"crashes": 3, "losses": 10, "late": 0}
@@ -231,6 +232,9 @@ class History:
 
     def _on_lost(self, host: str) -> None:
         self.lost.add(host)
+
+    def _on_broken(self, one: str, two: str) -> None:
+        self.broken += 1
 
     def _on_fault(self, text: str) -> None:
         pass
@@ -342,9 +346,10 @@ class History:
             )
             without_cause = [run for run, how in submit.runs.items() if how is not None]
         else:
-            # A host that is lost may have passed a task on before it could say so.
+            # A host that is lost may have passed a task on before it could say so; a result may have been in
+            # a connection that broke.
             alive = [run for run in submit.runs if not self.dead(run)]
-            without_cause = alive if len(alive) > 1 + len(self.lost) else []
+            without_cause = alive if len(alive) > 1 + len(self.lost) + self.broken else []
             for run in alive:
                 if submit.runs[run] is None and not submit.ends and not self.excused(name):
                     self.complain("S1", f"run {run} of {name} ({submit.task}) never ended, its process lives")

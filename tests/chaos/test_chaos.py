@@ -38,12 +38,18 @@ def test_chaos(hosts: list[str], tmp_path: Path) -> None:
     assert len(outcome.faults) >= 4, "other faults were tried"
 
 
+@pytest.mark.parametrize("fault", ["silent", "break"])
+def test_links_that_end_without_a_word(hosts: list[str], tmp_path: Path, fault: str) -> None:
+    plan = chaos_run.Plan(2, tasks=2000, kills=0, others=6, faults=(fault,), kinds="fctmbr")
+    outcome = chaos_run.play(plan, hosts, tmp_path)
+    assert outcome.sound, explain(outcome)
+    assert outcome.faults
+
+
 @pytest.mark.parametrize("fault", chaos_faults.LATER)
-@pytest.mark.xfail(
-    reason="this version has no heart beats, keeps no results, and has no broker to fail over to"
-)
+@pytest.mark.xfail(reason="the first host's broker is the job's: there is none to fail over to")
 def test_what_is_not_survived_yet(hosts: list[str], tmp_path: Path, fault: str) -> None:
     """When one of these holds, it moves from LATER to NOW in `chaos_faults.py`."""
-    plan = chaos_run.Plan(1, tasks=2000, kills=0, others=12, faults=(fault,), kinds="fctmbr", hung_s=10.0)
+    plan = chaos_run.Plan(1, tasks=2000, kills=0, others=12, faults=(fault,), kinds="fctmbr", hung_s=45.0)
     outcome = chaos_run.play(plan, hosts, tmp_path)
     assert outcome.sound, explain(outcome)
