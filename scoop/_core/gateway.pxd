@@ -17,7 +17,11 @@ cdef class Gateway(Roads):
     cdef public uint64_t greets     # if not 0, the only broker that is greeted at once
 
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil
+    # The clock, and the way to whoever hears our hints: the simulator has its own.
+    cdef uint64_t _now_us(self) noexcept nogil
+    cdef void _publish(self) noexcept nogil
     cdef void _receive_hints(self) noexcept nogil
+    cdef void _on_hint(self, const char *data, size_t size) noexcept nogil
     cdef void _pass_on(self, int slot, held_t *held) noexcept nogil
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil
     cdef void _announce(self) noexcept nogil

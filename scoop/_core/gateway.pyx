@@ -89,18 +89,20 @@ cdef class Gateway(Roads):
             put_task(self.out_of(slot), r.num[F_OWNER], r.num[F_ID], <uint32_t>r.num[F_ATTEMPT],
                      <uint32_t>r.num[F_TASK_HOPS] + 1, <uint32_t>r.num[F_TASK_FLAGS], <uint32_t>r.num[F_TASK_FN],
                      r.num[F_TASK_EST], r.span[F_TASK_LINEAGE].data, r.span[F_TASK_FORM], r.span[F_TASK_PAYLOAD])
-            self.federation.on_task(slot, r.num[F_TASK_EST], False, now_ns() // 1000)
+            self.federation.on_task(slot, r.num[F_TASK_EST], False, self._now_us())
         free(held)
 
     cdef void _carry_far(self, action_t *x) noexcept nogil:
-        cdef uint64_t[4] numbers
+        cdef uint64_t[5] numbers
         numbers[0] = x.a
         numbers[1] = x.b
         numbers[2] = x.c
+        numbers[3] = x.d
+        numbers[4] = <uint64_t>x.slot
         if x.kind == A_SEND_TASK:
             self._pass_on(x.node, <held_t *>x.slot)
         elif x.kind == A_HOLD:
-            put_record(self.out_of(x.node), K_HOLD, 2, numbers)
+            put_record(self.out_of(x.node), K_HOLD, 5, numbers)
         elif x.kind == A_ASK:
             put_record(self.out_of(x.node), K_ASK, 2, numbers)
         elif x.kind == A_REFUSE:
@@ -113,8 +115,14 @@ cdef class Gateway(Roads):
             numbers[2] = x.a
             numbers[3] = x.b
             put_record(&self.hint, K_HINT, 4, numbers)
-            self.meta.send(&self.hint)
+            self._publish()
             self.hint.size = 0
+
+    cdef void _publish(self) noexcept nogil:
+        self.meta.send(&self.hint)
+
+    cdef uint64_t _now_us(self) noexcept nogil:
+        return now_ns() // 1000
 
     def _offer_constants(self, int slot):
         # Those that nodes of ours have set; others come from their own brokers.
@@ -139,24 +147,28 @@ cdef class Gateway(Roads):
     cdef void _receive_hints(self) noexcept nogil:
         cdef zmq_msg_t message
         cdef uint64_t peer = 0
-        cdef reader_t reader
-        cdef record_t r
-        cdef int got = 1, count = 0, slot
+        cdef int got = 1, count = 0
         while got == 1 and count < MESSAGES_PER_SOCKET:
             message_init(&message)
             got = self.ears.receive(&message, &peer)
             if got == 1:
                 count += 1
-                reader.data = message_data(&message)
-                reader.size = message_size(&message)
-                reader.pos = 0
-                if next_record(&reader, &r) == 1 and r.kind == K_HINT:
-                    slot = self.balance.slot_of(r.num[1])
-                    if slot >= 0:
-                        self.federation.on_hint(slot, r.num[2], <int64_t>r.num[3], now_ns() // 1000)
-                else:
-                    self.malformed += 1
+                self._on_hint(message_data(&message), message_size(&message))
             message_close(&message)
+
+    cdef void _on_hint(self, const char *data, size_t size) noexcept nogil:
+        cdef reader_t reader
+        cdef record_t r
+        cdef int slot
+        reader.data = data
+        reader.size = size
+        reader.pos = 0
+        if next_record(&reader, &r) == 1 and r.kind == K_HINT:
+            slot = self.balance.slot_of(r.num[1])
+            if slot >= 0:
+                self.federation.on_hint(slot, r.num[2], <int64_t>r.num[3], self._now_us())
+        else:
+            self.malformed += 1
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
         cdef bint peer = self.balance.nodes[slot].peer != 0
@@ -167,18 +179,18 @@ cdef class Gateway(Roads):
             elif r.kind != K_STOP:
                 Broker._on_record(self, slot, r)
         elif r.kind == K_TASK:
-            self.federation.on_task(slot, r.num[F_TASK_EST], True, now_ns() // 1000)
+            self.federation.on_task(slot, r.num[F_TASK_EST], True, self._now_us())
             self._on_task(slot, r)
         elif r.kind == K_LOST:
-            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID]), r)
+            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT]), r)
         elif r.kind == K_ASK:
             self._on_ask(slot, r)
         elif r.kind == K_REFUSE:
-            self.federation.on_refuse(slot, r.num[1], now_ns() // 1000)
+            self.federation.on_refuse(slot, r.num[1], self._now_us())
         elif r.kind == K_WELCOME:
             self._on_origin_at(slot, r)
         elif r.kind == K_HOLD:
-            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID])
+            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])
         elif r.kind == K_STOP:
             self.stop_all = True
             self.stopped = True
@@ -221,7 +233,7 @@ cdef class Gateway(Roads):
         if lack > 0 and work > 0:       # our own come first
             tasks = tasks * max(<int64_t>0, work - lack) // work
             work = max(<int64_t>0, work - lack)
-        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, now_ns() // 1000)
+        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, self._now_us())
 
     # ----------------------------------------------------------------------------------------- turning
 
@@ -242,14 +254,14 @@ cdef class Gateway(Roads):
         cdef int64_t work = 0
         cdef int64_t lack = self.balance.lack_us(&idle)
         cdef int64_t tasks = self.balance.spare(&work)
-        self.federation.decide(lack, idle, tasks, work, now_ns() // 1000)
+        self.federation.decide(lack, idle, tasks, work, self._now_us())
 
     cdef int64_t _patience_us(self) noexcept nogil:
         cdef uint64_t until = self.federation.next_us()
         cdef uint64_t now
         if until == 0:
             return -1
-        now = now_ns() // 1000
+        now = self._now_us()
         return 0 if until <= now else <int64_t>(until - now)
 
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil:

@@ -223,7 +223,7 @@ class AgentHandle:
             os.close(link)
 
     def give_up(self) -> None:
-        """Kill what connects us with the agent, which cannot be reached any more: `receive` comes to its end."""
+        """Kill what connects us with the agent, unreachable now: `receive` comes to its end."""
         self._kill()
 
     def _kill(self) -> None:
