@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from scoop.config import COUNT, FLAG, OPTIONS, ConfigError
+from scoop.config import COUNT, FLAG, FOLDER, OPTIONS, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def usage() -> str:
     ]
     for option in OPTIONS:
         if option.flags:
-            metavar = "" if option.kind in (FLAG, COUNT) else " N"
+            metavar = "" if option.kind in (FLAG, COUNT) else " DIR" if option.kind == FOLDER else " N"
             lines.append("  " + ", ".join(flag + metavar for flag in option.flags))
             lines += textwrap.wrap(f"{option.help} [{option.environ}]", 78, initial_indent=" " * 6,
                                    subsequent_indent=" " * 6, break_on_hyphens=False)  # fmt: skip

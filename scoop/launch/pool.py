@@ -216,8 +216,7 @@ class Pool(Origin):
 
         failure = StartupFailed(f"the workers of scoop cannot be started: {text.strip()}")
         if self.node.desk.remote_only:
-            self.failure = failure
-            self.session.fail_all(failure)
+            self._break(failure)
         else:
             # This process can do all of the work itself, so the program goes on.
             log.error("%s; the program goes on without them", failure)
