@@ -18,7 +18,6 @@ from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
-from scoop.launch.profiling import profiled
 from scoop.launch.watched import EXIT_LEFT
 
 ENTRY = "scoop.launch.boot:worker_main"
@@ -88,13 +87,19 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     if spec.get("host"):
         spec["name"] = f"{spec['host']}-{index}"
     current.enter_worker(session, spec, index)
+    recording = None
+    if spec.get("profile"):
+        from scoop.launch import profiling
+
+        recording = profiling.begin_worker(spec["profile"], index)
     if spec.get("initializer"):
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
     node.hello(1, f"worker-{index}")
     leave_on_sigterm(node)
-    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
-        session.serve()
+    session.serve()
+    if recording is not None:
+        recording.stop()
     session.closed = True
     exits = sys.modules.get("scoop.launch.exits")
     if exits is not None:
@@ -102,6 +107,8 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.stop()
     driver.join(1.0)
     node.flush()
+    if recording is not None:
+        recording.write()
     socket.close()
     context.close()
     return EXIT_LEFT if node.left else 0

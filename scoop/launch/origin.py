@@ -208,6 +208,17 @@ def set_up_log(config: Config) -> None:
             log.addHandler(handler)
 
 
+def place_of_profiles(host: str = "") -> str:
+    """Where a pool's workers on `host` (this one if empty) write their profiles; empty: nowhere."""
+    from scoop import current
+
+    if not current.profile_folder:
+        return ""
+    from scoop.launch import profiling
+
+    return profiling.place(current.profile_folder, host)
+
+
 def how_it_died(report: dict[str, Any]) -> str:
     """A worker's death in words, from its agent's report."""
     return f"signal {report['signal']}" if report.get("signal") else f"status {report.get('exitcode')}"
