@@ -48,6 +48,7 @@ LAUNCH = {
     "--ssh-executable": ("COMMAND", "in place of ssh, with its own arguments"),
     "--nice": ("N", "lower the priority of everything on all hosts"),
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
+    "--join-file": ("FILE", "write FILE, with which scoop-worker --join FILE adds workers of any host"),
 }
 """Options for several hosts: flag, what its value is, and what it says."""
 

@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
-    from scoop.launch.watched import Worker
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "gone", "lost")
+TO_BROKER = ("allow", "peers", "admit", "gone", "lost")
 READ_SIZE = 64 << 10
 _IN, _OUT = 3, 4
 
@@ -42,7 +41,6 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
-        self._leaving = False
         from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
@@ -177,25 +175,9 @@ class HostAgent(Agent):
             self._leave()
 
     def _leave(self) -> None:
-        """This host leaves the job: its workers give back what has not started, and finish what runs."""
-        self._leaving = True
-        self.send({"op": "leaving"})
-        for worker in self._workers.values():
-            worker.planned = True
-            process.kill(worker.pid, signal.SIGTERM)
-        self._left()
-
-    def _left(self) -> None:
-        if self._leaving and not self._workers and not self._stopping:
-            self._stop(0.0)
-
-    def _fork(self) -> None:
         if not self._leaving:
-            super()._fork()
-
-    def _bury(self, worker: Worker) -> None:
-        super()._bury(worker)
-        self._left()
+            self.send({"op": "leaving"})
+        super()._leave()
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:

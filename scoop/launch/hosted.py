@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from typing import Any
@@ -12,7 +13,10 @@ from scoop._core.net import Context, Socket
 from scoop.launch import tunnel
 from scoop.launch.link import Decoder, encode
 from scoop.launch.overlay import neighbours
-from scoop.launch.standing import self_test
+from scoop.launch.standing import LOOK_S, ROLE_BROKER, self_test
+from scoop.launch.vigil import Vigil
+
+log = logging.getLogger("scoop")
 
 
 def route_to(host: str) -> str:
@@ -39,6 +43,7 @@ class HostBroker:
         self._link: socket.socket = spec["_link"]
         self._decoder = Decoder()
         self._seed = spec["seed"]
+        self._vigil: Vigil | None = None
         self._context = Context()
         self._local = Socket(self._context, "router")
         self._local.bind(spec["socket"])
@@ -80,7 +85,8 @@ class HostBroker:
         descriptor = self._link.fileno()
         self._link.setblocking(False)
         while True:
-            if not self._gateway.run(descriptor) and self._gateway.stopped:
+            readable = self._gateway.run(descriptor) if self._vigil is None else self._watch(self._vigil)
+            if not readable and self._gateway.stopped:
                 # The job is over; the agent ends this process when the workers are gone.
                 while not self._gateway.step(descriptor, 1.0):
                     pass
@@ -90,6 +96,19 @@ class HostBroker:
         self._local.close()
         self._context.close()
         return 0
+
+    def _watch(self, vigil: Vigil) -> bool:
+        """Dispatch as `Gateway.run` does, and see who of those that have joined is gone."""
+        while not self._gateway.stopped:
+            if self._gateway.step(self._link.fileno(), LOOK_S):
+                return True
+            for number, role, how in vigil.gone():
+                if role == ROLE_BROKER:
+                    continue  # its agent tells
+                if how:
+                    log.info("a process that had joined is gone: %s", how)
+                self._gateway.report_lost(number, 0, 0, b"")
+        return False
 
     def _hear(self) -> bool:
         try:
@@ -105,6 +124,10 @@ class HostBroker:
                 for peer in message["peers"]:
                     if peer["number"] != self._gateway.number:
                         self._gateway.gate.allow(peer["public"], peer["number"])
+                self._link.sendall(encode({"op": "allowed"}))
+            elif message["op"] == "admit":
+                self._gateway.gate.allow_block(message["public"], message["base"])
+                self._vigil = Vigil(self._gateway, message["lease_s"])
                 self._link.sendall(encode({"op": "allowed"}))
             elif message["op"] == "peers":
                 self._meet(message["peers"])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scoop._core.net import Context, Socket
 
-_PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
+PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
 
 log = logging.getLogger("scoop")
 
@@ -116,7 +116,7 @@ class Pool(Origin):
         self._agent.begin(
             self.workers,
             boot.ENTRY,
-            preload=_PRELOAD,
+            preload=PRELOAD,
             spec={
                 "base": self._base,
                 "broker": f"ipc://{self._run_dir}/broker",
