@@ -55,8 +55,8 @@ PURPOSE = {
     "HINT": "On the meta socket: how much there is beyond what is needed here. It says all there is to say, "
     "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "
     "halves, and now and then; never more often than the subscribers can bear.",
-    "HOLD": "A task that another broker had been given is here now: its owner's broker keeps track of where "
-    "each one is.",
+    "HOLD": "A task that the broker `giver` had been given is here now: its owner's broker keeps track of "
+    "where each one is, and passes the notice on to the giver, which answers for the task until then.",
     "LEAVE": "It takes no more tasks: those that have not started come back as ANSWER. With `done` it holds "
     "nothing any more; the broker answers with STOP when it has read all that was said before.",
     "GUEST": "Take connections with this public key, as `node` only: a worker that joins from elsewhere, or "

@@ -181,8 +181,8 @@ OPTIONS: tuple[Option, ...] = (
         "lease",
         SECONDS,
         60.0,
-        "time after which a host that answers nothing, not even its kernel, counts as lost; for processes "
-        "that were started by hand or have joined",
+        "time after which a host that answers nothing, not even its kernel, counts as lost for those whose "
+        "job's program runs there",
         least=20.0,
         most=600.0,
         unit="seconds",

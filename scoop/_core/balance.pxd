@@ -21,7 +21,7 @@ cdef struct btask_t:
     uint16_t attempt
     uint8_t flags
     uint8_t hops
-    uint8_t cancelled
+    uint8_t cancelled       # in the queue: to be dropped; at a node: its owner is dead
     int32_t owner_slot      # -1: its owner is a node of another broker
     int32_t node            # -1: in the queue
     int32_t giver           # the node that sent it here
@@ -80,14 +80,15 @@ cdef class Balance:
     # 0: taken (the slot is ours), -1: refused (the slot stays the caller's).
     cdef int on_task(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t est_us, uint64_t hops,
                      uint64_t flags, void *slot) noexcept nogil
-    # A peer says that it has a task now: one of a node of ours, or one that we gave it.
-    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil
+    # A peer says that it has a task of a node of ours, which `giver` gave it; or that it knows who has one of its own.
+    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t hops,
+                      uint64_t giver) noexcept nogil
     # The node that the result goes to, -1: nobody wants it any more.
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil
     # The node that the answer goes to; the verdict may be corrected.
-    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil
+    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, int *verdict) noexcept nogil
     # A peer has lost a task of a node of ours; returns the node that is to be told.
-    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id) noexcept nogil
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil
     # `blamed_*`: the task that was running when the process died, 0 if none.

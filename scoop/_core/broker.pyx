@@ -168,14 +168,16 @@ cdef class Broker:
             self.balance.on_cancel(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4])
         elif r.kind == K_ANSWER:
             verdict = <int>r.num[4]
-            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], &verdict)
+            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], &verdict)
             r.num[4] = <uint64_t>verdict
             if to >= 0 and self.balance.nodes[to].alive:
                 put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])
         elif r.kind == K_NEED:
             self._forward(self.balance.way_to(r.num[F_OWNER]), r)
         elif r.kind == K_FORM:
-            self._forward(self.balance.way_to(r.num[1]), r)
+            # Whoever could send another's functions could have anything run in its name.
+            if self.balance.nodes[slot].peer or r.num[2] == self.balance.nodes[slot].incarnation:
+                self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
         elif r.kind == K_LEAVE:

@@ -28,7 +28,6 @@ cdef class Roads(Broker):
     cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
     cdef bint newcomers             # somebody has come since the others were told
     cdef link_t *links              # by slot, if `watching`
-    cdef public bint greets         # let each new broker know at once who we are, and whether the origin is here
     cdef public bint watching       # note by which connection each one comes
     cdef dict peers                 # number -> (address, meta address, key)
     cdef dict names                 # name of a process -> its incarnation

@@ -94,7 +94,7 @@ cdef class Roads(Broker):
         if fresh:
             self.ways[slot] = WAY_NONE
             self.roles[slot] = ROLE_BROKER
-            self.newcomers = self.greets
+            self.newcomers = self.watching
         if neighbour and meta and not heard:
             self.keys.present(self.ears, key)
             self.ears.connect(meta)
@@ -225,7 +225,7 @@ cdef class Roads(Broker):
             return 0                # their agent has given them names
         self.ways[slot] = self.meeting
         self.roles[slot] = <uint8_t>hello.num[3]
-        self.newcomers = self.greets
+        self.newcomers = self.watching
         if self.roles[slot] == ROLE_AGENT:
             return 0
         with gil:

@@ -66,6 +66,7 @@ cdef enum verdict_t:
 cdef enum:
     CANCEL_DROP = 0
     CANCEL_RECALL = 1
+    CANCEL_ORPHAN = 2   # its owner is dead
 
 cdef struct buf_t:
     char *data

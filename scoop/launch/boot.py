@@ -20,6 +20,7 @@ from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
+from scoop.launch.profiling import profiled
 from scoop.launch.vigil import Lifeline
 from scoop.launch.watched import EXIT_LEFT
 
@@ -108,7 +109,8 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.hello(1, spec.get("name") or f"worker-{index}")
     leave_on_sigterm(node)
     lifeline = hold_on(node, spec["broker"], door) if door is not None else None
-    session.serve()
+    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
+        session.serve()
     if lifeline is not None:
         lifeline.over.set()
     session.closed = True

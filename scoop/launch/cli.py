@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scoop.config import Option
 
 LATER = (
-    "--profile",
-    "--rsh",
     "--backend",
     "-b",
 )
@@ -47,6 +45,7 @@ LAUNCH = {
     "--prolog": ("TEXT", "line of shell to run on the other hosts before anything else"),
     "--ssh-executable": ("COMMAND", "in place of ssh, with its own arguments"),
     "--nice": ("N", "lower the priority of everything on all hosts"),
+    "--profile": ("FOLDER", "write a profile of each process there, to be read with pstats"),
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
     "--join-file": ("FILE", "write FILE, with which scoop-worker --join FILE adds workers of any host"),
 }
@@ -139,6 +138,8 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
     if name in LAUNCH:
         command.launch[name] = given if equals else _value(name, given, rest)
         return
+    if name == "--rsh":
+        raise CommandError("--rsh: rsh is not safe on a network; if you must, --ssh-executable rsh takes it")
     if name == "--tunnel":
         command.launch[name] = "1"
         return
@@ -252,6 +253,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
+        current.profile_folder = (
+            os.path.abspath(command.launch["--profile"]) if "--profile" in command.launch else ""
+        )
         if command.check:
             from scoop.launch import several
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
 TO_BROKER = ("allow", "peers", "admit", "gone", "lost")
 READ_SIZE = 64 << 10
+BROKER_END_S = 2.0
 _IN, _OUT = 3, 4
 
 
@@ -41,6 +42,7 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
+        self._admits = False
         from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
@@ -56,6 +58,7 @@ class HostAgent(Agent):
     def handle(self, message: Message) -> None:
         """One message from the origin: those of `Agent`, and what the broker is to hear."""
         if message.get("op") in TO_BROKER:
+            self._admits = self._admits or message["op"] == "admit"
             self._tell_broker(message)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
@@ -146,7 +149,13 @@ class HostAgent(Agent):
             self._unwatch(descriptor)
             return
         for message in self._broker_decoder.feed(data):
-            self.send(message)
+            if message["op"] == "cut":
+                print(
+                    f"scoop: the host of the program is gone: {message['how']}", file=sys.stderr, flush=True
+                )
+                self._stop(0.0)
+            else:
+                self.send(message)
 
     def _report(self, death: Message) -> None:
         super()._report(death)
@@ -190,11 +199,27 @@ class HostAgent(Agent):
     # -------------------------------------------------------------------------------------------- end
 
     def _finish(self) -> None:
+        if self._admits and not self._done:
+            self._let_broker_end()
         super()._finish()
         if self._run_dir:
             from scoop.launch import rundir
 
             rundir.remove_run_dir(self._run_dir)
+
+    def _let_broker_end(self) -> None:
+        """Wait until the broker has told those who have joined, whom no agent of this job ends."""
+        if self._broker is None:
+            return
+        self._broker.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + BROKER_END_S
+        while time.monotonic() < deadline:
+            try:
+                if os.waitid(os.P_PID, self._broker_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.005)
 
 
 def main(origin: int) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from typing import Any
@@ -13,10 +12,14 @@ from scoop._core.net import Context, Socket
 from scoop.launch import tunnel
 from scoop.launch.link import Decoder, encode
 from scoop.launch.overlay import neighbours
-from scoop.launch.standing import LOOK_S, ROLE_BROKER, self_test
-from scoop.launch.vigil import Vigil
+from scoop.launch.standing import ROLE_BROKER, self_test
+from scoop.launch.vigil import LOOK_S, Vigil
 
-log = logging.getLogger("scoop")
+ROOT = 1
+"""Number of the broker on the origin's host."""
+
+SILENCE_S = 15.0
+"""A host whose kernel has not answered for so long counts as lost."""
 
 
 def route_to(host: str) -> str:
@@ -43,11 +46,14 @@ class HostBroker:
         self._link: socket.socket = spec["_link"]
         self._decoder = Decoder()
         self._seed = spec["seed"]
-        self._vigil: Vigil | None = None
         self._context = Context()
         self._local = Socket(self._context, "router")
         self._local.bind(spec["socket"])
         self._gateway = Gateway(self._local, spec["number"])
+        self._vigil = Vigil(self._gateway, SILENCE_S if spec["number"] == ROOT else spec["lease"])
+        # Each host has a connection with the origin's, and only with that one at once.
+        self._gateway.greets = ROOT
+        self._told: set[int] = set()
         self._keys = Keys()
         self._address, self._meta = self._open_tunnelled(spec) if spec["tunnel"] else self._open(spec)
 
@@ -85,30 +91,33 @@ class HostBroker:
         descriptor = self._link.fileno()
         self._link.setblocking(False)
         while True:
-            readable = self._gateway.run(descriptor) if self._vigil is None else self._watch(self._vigil)
-            if not readable and self._gateway.stopped:
+            if not self._gateway.run(descriptor, LOOK_S) and self._gateway.stopped:
                 # The job is over; the agent ends this process when the workers are gone.
                 while not self._gateway.step(descriptor, 1.0):
                     pass
+            self._look_for_losses()
             if not self._hear():
                 break
+        if self._gateway.number == ROOT:
+            self._gateway.end()  # the job is over; those who have joined have nobody else who tells them
         self._gateway.close()
         self._local.close()
         self._context.close()
         return 0
 
-    def _watch(self, vigil: Vigil) -> bool:
-        """Dispatch as `Gateway.run` does, and see who of those that have joined is gone."""
-        while not self._gateway.stopped:
-            if self._gateway.step(self._link.fileno(), LOOK_S):
-                return True
-            for number, role, how in vigil.gone():
-                if role == ROLE_BROKER:
-                    continue  # its agent tells
-                if how:
-                    log.info("a process that had joined is gone: %s", how)
-                self._gateway.report_lost(number, 0, 0, b"")
-        return False
+    def _look_for_losses(self) -> None:
+        # Its agent's link may be silent for long without an end: what is between the hosts says more.
+        for number, role, how in self._vigil.gone():
+            if role != ROLE_BROKER:
+                self._gateway.report_lost(number, 0, 0, b"")  # it had joined from elsewhere
+                continue
+            if number in self._told:
+                continue
+            self._told.add(number)
+            if self._gateway.number == ROOT:
+                self._link.sendall(encode({"op": "silent", "number": number, "how": how}))
+            elif number == ROOT:
+                self._link.sendall(encode({"op": "cut", "how": how}))
 
     def _hear(self) -> bool:
         try:
@@ -127,7 +136,6 @@ class HostBroker:
                 self._link.sendall(encode({"op": "allowed"}))
             elif message["op"] == "admit":
                 self._gateway.gate.allow_block(message["public"], message["base"])
-                self._vigil = Vigil(self._gateway, message["lease_s"])
                 self._link.sendall(encode({"op": "allowed"}))
             elif message["op"] == "peers":
                 self._meet(message["peers"])

@@ -45,13 +45,12 @@ class Invitation:
         self.base = keyring.new_incarnation(number) >> BLOCK_BITS << BLOCK_BITS
         self._text = ""
 
-    def open(self, host: HostLink, changed: threading.Condition, lease_s: float, seed: bytes) -> None:
+    def open(self, host: HostLink, changed: threading.Condition, seed: bytes) -> None:
         """Let the broker of a host of a job take those who have the file, and write it. Blocks.
 
         Args:
             host: the one whose broker they come to.
             changed: is notified when its agent has said something.
-            lease_s: how long those who have joined may be silent.
             seed: of the job.
 
         Raises:
@@ -59,8 +58,7 @@ class Invitation:
         """
         assert host.broker is not None
         host.ready = False
-        message = {"op": "admit", "public": self.keys.public, "base": self.base, "lease_s": lease_s}
-        host.send(message)
+        host.send({"op": "admit", "public": self.keys.public, "base": self.base})
         with changed:
             if not changed.wait_for(lambda: host.ready or host.failure or host.gone, ANSWER_S):
                 raise StartupFailed(f"the broker of host {host.name} does not answer")

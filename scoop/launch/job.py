@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
-from scoop.launch import exits, logs
+from scoop.launch import exits, orders
 from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
 from scoop.launch.keyring import new_incarnation, versions
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from scoop.launch.invitation import Invitation
     from scoop.launch.plan import Share
 
-PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
 START_S = 30.0
 """How long all hosts together may take to start."""
 
@@ -152,7 +151,7 @@ class Job(Origin):
     def admit(self, invitation: Invitation) -> None:
         """Let processes elsewhere join; raises StartupFailed if that is not possible. Blocks."""
         self._invitation = invitation
-        invitation.open(self._hosts[0], self._changed, self.config.lease, self.seed)
+        invitation.open(self._hosts[0], self._changed, self.seed)
 
     def _connect(self) -> None:
         from scoop import current
@@ -209,7 +208,7 @@ class Job(Origin):
                 self._changed.notify_all()
             for other in followers:
                 if other.hello is not None:
-                    other.send(self._start_message(other))
+                    other.send(self._start_order(other))
         elif op == "allowed":
             with self._changed:
                 host.ready = True
@@ -224,6 +223,8 @@ class Job(Origin):
             self._on_death(host, message)
         elif op == "lost":
             host.leader.send(message)
+        elif op == "silent":
+            self._on_silent(message)
         elif op == "leaving":
             host.leaving = True
             log.info("host %s leaves: it was told to by a signal", host.name)
@@ -254,56 +255,23 @@ class Job(Origin):
             can_start = host.leads or host.leader.broker is not None
             self._changed.notify_all()
         if can_start:
-            host.send(self._start_message(host))
+            host.send(self._start_order(host))
 
     def _leader_of(self, host: HostLink) -> HostLink:
         """Whose broker a host's workers connect to; here each host has one of its own."""
         return host
 
-    def _start_message(self, host: HostLink) -> dict[str, Any]:
-        from scoop.launch import cores
-        from scoop.launch.boot import ENTRY
-
-        assert host.hello is not None
-        local = host.share.local
-        processes = host.workers + (1 if local else 0)
-        caps = cores.thread_caps(
-            max(processes, 1), host.hello["cores"], os.environ, threads=self.config.threads
-        )
-        return {
-            "op": "start",
-            "count": host.workers,
-            "entry": ENTRY,
-            "preload": list(PRELOAD),
-            "env": caps,
-            "sys_path": [*filter(None, [self._way.pythonpath]), *sys.path],
-            "cwd": self._way.folder,
-            "broker": self._broker_message(host) if host.leads else None,
-            "spec": {
-                "base": host.base,
-                "home": host.leader.number,
-                "broker": (host.leader.broker or {}).get("local", ""),
-                "host": host.hello["host"] if host.leads else host.name,
-                "seed": self.seed,
-                "copy": self._copy,
-                "initializer": b"",
-                "run_dirs": [self._way.tunnel.folder] if local and self._way.tunnel is not None else [],
-                "size": sum(other.share.count or 1 for other in self._hosts),
-                "level": log.getEffectiveLevel(),
-                "levels": logs.describe(),
-            },
-        }
-
-    def _broker_message(self, host: HostLink) -> dict[str, Any]:
-        local = host.share.local
-        return {
-            "number": host.number,
-            "bind": self._bind if local else "",
-            "name": self._name if local else "",
+    def _start_order(self, host: HostLink) -> dict[str, Any]:
+        broker = {
+            "bind": self._bind if host.share.local else "",
+            "name": self._name if host.share.local else "",
             "origin": self._name,
             "seed": self._overlay_seed,
-            "tunnel": self._way.tunnel is not None,
         }
+        size = sum(other.share.count or 1 for other in self._hosts)
+        return orders.start(
+            host, self._way, self.config, broker, {"seed": self.seed, "copy": self._copy, "size": size}
+        )
 
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:
@@ -311,6 +279,13 @@ class Job(Origin):
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
+
+    def _on_silent(self, message: dict[str, Any]) -> None:
+        """The kernel of a host does not answer: its agent's link would take long to notice."""
+        for host in self._hosts:
+            if host.number == message["number"] and not host.gone and host.handle is not None:
+                log.warning("host %s: %s", host.name, message["how"])
+                host.handle.give_up()
 
     def _on_gone(self, host: HostLink) -> None:
         """Its agent is gone, and everything of this job on that host with it."""

@@ -21,9 +21,9 @@ from scoop.errors import StartupFailed
 from scoop.launch import boot, cores, keyring, logs, vigil
 from scoop.launch.byhand import check_versions, reach
 from scoop.launch.invitation import Agency
+from scoop.launch.orders import PRELOAD
 from scoop.launch.origin import daemon, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
-from scoop.launch.pool import PRELOAD
 from scoop.launch.spawn import AgentHandle, AgentLost
 
 TYPE_CHECKING = False
@@ -164,6 +164,7 @@ class Joined:
                 "size": self._count,
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "profile": "",
             },
         )
 

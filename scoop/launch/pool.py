@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scoop._core.net import Context, Socket
 
-PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
+_PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
 
 log = logging.getLogger("scoop")
 
@@ -108,6 +108,7 @@ class Pool(Origin):
 
     def _begin_agent(self) -> None:
         """Tell the agent what to start."""
+        from scoop import current
         from scoop.launch import boot, logs
 
         assert self._agent is not None
@@ -116,7 +117,7 @@ class Pool(Origin):
         self._agent.begin(
             self.workers,
             boot.ENTRY,
-            preload=PRELOAD,
+            preload=_PRELOAD,
             spec={
                 "base": self._base,
                 "broker": f"ipc://{self._run_dir}/broker",
@@ -127,6 +128,7 @@ class Pool(Origin):
                 "run_dirs": [self._run_dir],
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "profile": current.profile_folder,
             },
             env=self._thread_caps(),
         )

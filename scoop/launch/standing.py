@@ -137,7 +137,6 @@ class Standing:
         self._keys = Keys()
         self._context = Context()
         self.gateway = Gateway(None, number_of(self._keys.public))
-        self.gateway.greets = True
         self._vigil = Vigil(self.gateway, lease_s)
         self._stop, self._stop_end = os.pipe()
         os.set_blocking(self._stop_end, False)

@@ -41,6 +41,11 @@ class FarHandle(AgentHandle):
         super().__init__(0, link, job)
         self._reaped = True
 
+    def give_up(self) -> None:
+        """Let `receive` return nothing: the agent cannot be reached any more."""
+        with socket.socket(fileno=os.dup(self._link)) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
 
 def harden(peer: zmq.Socket[bytes]) -> None:
     """What both ends of a relayed link set: queues without limit (they carry little), finite waits."""

@@ -53,12 +53,14 @@ def launch(
     running: list[subprocess.Popen[str]] = []
     environ = {name: value for name, value in environment.items() if name != "SCOOP_WORKERS"}
 
-    def begin(*options: str, source: str = WHERE, arguments: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def begin(
+        *options: str, source: str = WHERE, arguments: tuple[str, ...] = (), env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         program = tmp_path / "program.py"
         program.write_text(source)
         process = subprocess.Popen(
             [TESTBED / "on-host", "node1", sys.executable, "-m", "scoop", *options, str(program), *arguments],
-            env=environ,
+            env={**environ, **(env or {})},
             cwd=tmp_path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
