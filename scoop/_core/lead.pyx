@@ -188,6 +188,11 @@ cdef class Lead:
                 self._leave_lead()
 
     @property
+    def welcomed(self):
+        """Whether the broker has answered."""
+        return bool(self.desk.welcomed)
+
+    @property
     def stopped(self):
         """Whether the broker has said that the job is over."""
         return self.desk.stopped

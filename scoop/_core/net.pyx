@@ -83,7 +83,7 @@ def _load():
     names = ("version", "errno", "strerror", "ctx_new", "ctx_set", "ctx_term", "ctx_shutdown", "socket", "close",
              "setsockopt", "getsockopt", "bind", "connect", "msg_init", "msg_init_size", "msg_init_data",
              "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll", "msg_gets",
-             "curve_keypair", "z85_decode")
+             "curve_keypair", "z85_decode", "z85_encode", "curve_public")
     for i, name in enumerate(names):
         slots[i] = dlsym(library, b"zmq_" + name.encode())
         if slots[i] == NULL:

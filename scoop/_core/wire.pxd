@@ -31,13 +31,16 @@ cdef enum kind_t:
     K_HINT = 17
     K_HOLD = 18
     K_LEAVE = 19
-    K_END = 20
+    K_GUEST = 20
+    K_GONE = 21
+    K_END = 22
 
 # Who says HELLO.
 cdef enum:
     ROLE_WORKER = 1
     ROLE_ORIGIN = 2
     ROLE_BROKER = 3
+    ROLE_AGENT = 4      # lets others in, and tells of those that are dead
 
 # Bits of a task's flags.
 cdef enum:

@@ -47,6 +47,7 @@ LAUNCH = {
     "--nice": ("N", "lower the priority of everything on all hosts"),
     "--profile": ("FOLDER", "write a profile of each process there, to be read with pstats"),
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
+    "--join-file": ("FILE", "write FILE, with which scoop-worker --join FILE adds workers of any host"),
 }
 """Options for several hosts: flag, what its value is, and what it says."""
 

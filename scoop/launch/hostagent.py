@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
-    from scoop.launch.watched import Worker
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "gone", "lost")
+TO_BROKER = ("allow", "peers", "admit", "gone", "lost")
 READ_SIZE = 64 << 10
+BROKER_END_S = 2.0
 _IN, _OUT = 3, 4
 
 
@@ -42,7 +42,7 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
-        self._leaving = False
+        self._admits = False
         from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
@@ -58,6 +58,7 @@ class HostAgent(Agent):
     def handle(self, message: Message) -> None:
         """One message from the origin: those of `Agent`, and what the broker is to hear."""
         if message.get("op") in TO_BROKER:
+            self._admits = self._admits or message["op"] == "admit"
             self._tell_broker(message)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
@@ -201,25 +202,9 @@ class HostAgent(Agent):
             self._leave()
 
     def _leave(self) -> None:
-        """This host leaves the job: its workers give back what has not started, and finish what runs."""
-        self._leaving = True
-        self.send({"op": "leaving"})
-        for worker in self._workers.values():
-            worker.planned = True
-            process.kill(worker.pid, signal.SIGTERM)
-        self._left()
-
-    def _left(self) -> None:
-        if self._leaving and not self._workers and not self._stopping:
-            self._stop(0.0)
-
-    def _fork(self) -> None:
         if not self._leaving:
-            super()._fork()
-
-    def _bury(self, worker: Worker) -> None:
-        super()._bury(worker)
-        self._left()
+            self.send({"op": "leaving"})
+        super()._leave()
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:
@@ -232,11 +217,27 @@ class HostAgent(Agent):
     # -------------------------------------------------------------------------------------------- end
 
     def _finish(self) -> None:
+        if self._admits and not self._done:
+            self._let_broker_end()
         super()._finish()
         if self._run_dir:
             from scoop.launch import rundir
 
             rundir.remove_run_dir(self._run_dir)
+
+    def _let_broker_end(self) -> None:
+        """Wait until the broker has told those who have joined, whom no agent of this job ends."""
+        if self._broker is None:
+            return
+        self._broker.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + BROKER_END_S
+        while time.monotonic() < deadline:
+            try:
+                if os.waitid(os.P_PID, self._broker_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.005)
 
 
 def main(origin: int) -> NoReturn:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 4096
 ANY = "*"
+FIRST = 1
+"""Number of this host's broker."""
 
 
 class HostLink:

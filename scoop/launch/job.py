@@ -16,7 +16,7 @@ from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, orders
-from scoop.launch.hostlink import ANY, HostLink, own_address
+from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
 from scoop.launch.keyring import new_incarnation, versions
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from scoop.config import Config
     from scoop.launch import remote
+    from scoop.launch.invitation import Invitation
     from scoop.launch.plan import Share
 
 START_S = 30.0
@@ -71,9 +72,10 @@ class Job(Origin):
         self._missing_max = missing_max
         self._id = os.urandom(8).hex()
         self._overlay_seed = int.from_bytes(os.urandom(4), "little")
-        self._hosts = [links(number, share) for number, share in enumerate(shares, 1)]
+        self._hosts = [links(number, share) for number, share in enumerate(shares, FIRST)]
         self._changed = threading.Condition()
         self._running = False
+        self._invitation: Invitation | None = None
         self._output = Output()
         self._context: Any = None
         self._socket: Any = None
@@ -145,6 +147,11 @@ class Job(Origin):
         for host in leaders:
             seen = peers if self._way.tunnel is None else self._way.tunnel.seen_from(host, peers)
             host.send({"op": "peers", "peers": seen})
+
+    def admit(self, invitation: Invitation) -> None:
+        """Let processes elsewhere join; raises StartupFailed if that is not possible. Blocks."""
+        self._invitation = invitation
+        invitation.open(self._hosts[0], self._changed, self.seed)
 
     def _connect(self) -> None:
         from scoop import current
@@ -362,6 +369,8 @@ class Job(Origin):
             host.handle.close(0.0)
 
     def _clean(self) -> None:
+        if self._invitation is not None:
+            self._invitation.withdraw()
         self._socket.close()
         self._context.close()
         self._output.close()
