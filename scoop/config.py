@@ -195,6 +195,16 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "lease",
+        SECONDS,
+        60.0,
+        "time after which a host that answers nothing, not even its kernel, counts as lost for those whose "
+        "job's program runs there",
+        least=20.0,
+        most=600.0,
+        unit="seconds",
+    ),
+    Option(
         "agent_restarts",
         WHOLE,
         3,
@@ -228,6 +238,7 @@ class Config:
     checkpoint: str | None
     crash_limit: int
     stop_grace: float
+    lease: float
     agent_restarts: int
 
     def __init__(self, **values: Any) -> None:

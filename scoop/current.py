@@ -27,6 +27,9 @@ worker_name = "origin"
 log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
+profile_folder = ""
+"""Where each process of this job writes its profile; empty: nowhere."""
+
 checkpoints: str | None = None
 """In the origin, once there is a session: the directory for checkpoints of every map; None for none."""
 
@@ -104,6 +107,8 @@ def _start() -> Session:
     with _lock:
         if session is not None:
             return session
+        if pool is not None and pool.failure is not None:
+            raise pool.failure
         checkpoints = settings().checkpoint
         if started_by_hand():
             from scoop.launch import byhand
@@ -128,6 +133,13 @@ def begin_with(job: Origin) -> None:
     """Make a pool that was started elsewhere that of this process; before its first call."""
     global session, pool, _launched, checkpoints
     session, pool, _launched, checkpoints = job.session, job, True, settings().checkpoint
+
+
+def broken(own: Origin) -> None:
+    """Let later calls raise the failure of this process's pool, until `shutdown`. Nothing for other pools."""
+    global session
+    if pool is own:
+        session = None
 
 
 def started_by_hand() -> bool:

@@ -12,7 +12,8 @@ from libc.string cimport memcmp, memcpy
 
 from scoop._core.libzmq cimport (
     ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT, ZMQ_HANDSHAKE_IVL,
-    ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
+    ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_TCP_KEEPALIVE_CNT, ZMQ_TCP_KEEPALIVE_IDLE, ZMQ_TCP_KEEPALIVE_INTVL,
+    ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
 from scoop._core.net cimport api, check_rc
 from scoop._core.table cimport table_free, table_get, table_put
 
@@ -20,6 +21,18 @@ cdef enum:
     KEY_BYTES = 32
     FRAMES_MAX = 8
     HANDSHAKE_MS = 5000         # a silent connection holds a descriptor no longer than this
+    QUIET_S = 10                # the kernel asks after the other host when it has said nothing for so long,
+    ASK_S = 5                   # again and again; what no answer means is decided elsewhere (links.pyx)
+    ASKS_MAX = 127
+
+
+cdef int _keep_alive(Socket socket) except -1:
+    socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_IDLE, QUIET_S)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_INTVL, ASK_S)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_CNT, ASKS_MAX)
+    return 0
 
 
 cdef class Keys:
@@ -54,8 +67,7 @@ cdef class Keys:
         socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
         socket.set_bytes(ZMQ_ZAP_DOMAIN, b"scoop")
         socket.set_number(ZMQ_ZAP_ENFORCE_DOMAIN, 1)
-        socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
-        socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+        _keep_alive(socket)
         return 0
 
     cdef int present(self, Socket socket, bytes server_key) except -1:
@@ -63,8 +75,7 @@ cdef class Keys:
         socket.set_bytes(ZMQ_CURVE_SERVERKEY, server_key)
         socket.set_bytes(ZMQ_CURVE_PUBLICKEY, self.public)
         socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
-        socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
-        socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+        _keep_alive(socket)
         return 0
 
     def secure(self, Socket socket not None, bytes server_key not None):

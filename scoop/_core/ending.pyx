@@ -90,13 +90,14 @@ cdef class Ending(Notices):
             elif s.main and not self.desk.remote_only and self.desk.queue.own_count:
                 self.run_next(s)
             elif s.main:
-                self.node.draining = True
+                self.desk.draining = True
                 may = self.may_now(s)
                 with nogil:
                     reason = self.node.block(NULL, 0, may, False)
-                self.node.draining = False
+                self.desk.draining = False
                 self._after_block(reason)
-                if self._runnable(s):
+                # A wait that is over goes on before new work begins.
+                if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s):
                     self.run_next(s)
             else:
                 with nogil:

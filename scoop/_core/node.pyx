@@ -48,7 +48,7 @@ cdef class Node(Lead):
         pthread_mutex_lock(&self.desk.lock)
         if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and may & MAY_RUN)):
             reason |= W_FINAL
-        if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
+        if self.desk.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
         if may & MAY_WORK and not self.desk.remote_only and (
                 self.desk.queue.own_count or self.desk.queue.foreign_count):
@@ -61,6 +61,8 @@ cdef class Node(Lead):
             reason |= W_STOPPED
         if reason == 0 and may & MAY_WORK and not self.desk.remote_only:
             self.desk.ask_work(True)
+        if reason == 0 and self.desk.leaving:
+            self.desk.leave_if_done()
         pthread_mutex_unlock(&self.desk.lock)
         return reason
 
@@ -232,6 +234,21 @@ cdef class Node(Lead):
             put_record(&self.desk.out, K_STOP, 1, &grace)
             pthread_mutex_unlock(&self.desk.lock)
         self.flush()
+
+    @property
+    def left(self):
+        """Whether this process has said that it holds nothing any more, after `leave`."""
+        return bool(self.desk.left)
+
+    def leave(self):
+        """Take no more tasks, give back those that have not started, and stop when the others are over.
+
+        For a worker. Returns at once; safe to call twice.
+        """
+        pthread_mutex_lock(&self.desk.lock)
+        self.desk.begin_leaving()
+        pthread_mutex_unlock(&self.desk.lock)
+        self.hurry()
 
     def flush(self):
         """Send what is put down. Blocks until the thread that leads, if any, has made room."""

@@ -113,7 +113,8 @@ cdef class Notices(Hub):
         """A shared constant arrived from another process."""
         from scoop import shared
 
-        shared._arrived(name.decode(), data)
+        # Whoever waits here now has nothing to do with a sender that has gone mad.
+        shared._arrived(name.decode(errors="replace"), data)
 
     def send_constant(self, str name not None, bytes data not None):
         """Tell every process of the job, also those that join later, the value of a shared constant."""

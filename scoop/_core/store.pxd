@@ -36,6 +36,7 @@ cdef struct parcel_t:
 
 cdef enum:
     STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
+    LATE_NS = 5000000000    # and for so long, whether they are still there; again and again
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
 cdef enum:
@@ -77,6 +78,9 @@ cdef class Store:
     cdef bint came_back             # the same, for whoever waits in Python
     cdef uint64_t arrived_ns        # when a result was last received
     cdef uint64_t stalled_ns        # when stalled calls were last looked for
+    cdef uint64_t renewed_ns        # when those that were asked about may be asked about again
+    cdef uint64_t now_ns            # the time of the frame at hand
+    cdef public bint draining       # a wait for nothing in particular ends when nothing is outstanding
     cdef size_t asked_from          # where the next look for stalled calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
     cdef ring_t grave               # references to drop under the GIL
@@ -87,7 +91,10 @@ cdef class Store:
     cdef uint64_t next_id
     cdef readonly bint remote_only  # calls never run in this process
     cdef volatile bint stopped      # the broker said STOP
+    cdef bint leaving               # takes no more tasks, and ends when it holds nothing
+    cdef bint left                  # and has said so
     cdef bint welcomed              # the broker has answered our HELLO
+    cdef readonly uint64_t namesake     # makes our name unique at the broker; 0: it is
     cdef uint32_t surplus_told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t exported
@@ -96,6 +103,9 @@ cdef class Store:
     cdef uint32_t _estimate_us(self, call_t *call) noexcept nogil
     cdef void tell_surplus(self, bint stuck) noexcept nogil
     cdef void ask_work(self, bint idle) noexcept nogil
+    cdef void begin_leaving(self) noexcept nogil
+    cdef void give_back(self, call_t *call) noexcept nogil
+    cdef void leave_if_done(self) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil

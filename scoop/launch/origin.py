@@ -133,6 +133,14 @@ class Origin:
             if not self._finished.is_set():
                 self._close(0.0)
 
+    def _break(self, failure: BaseException) -> None:
+        """Nobody is left to run a call: what is outstanding fails, what is submitted later is refused."""
+        from scoop import current
+
+        self.failure = failure
+        current.broken(self)
+        self.session.fail_all(failure)
+
     def reconfigure(self, config: Config) -> None:
         """Take seed and copying from other options; raises RuntimeError after the first call."""
         if config.seed is not None and config.seed != self.config.seed:
