@@ -37,6 +37,14 @@ def open_log(path: str) -> Log:
         CheckpointError: it is no checkpoint, others could have written it, or another process uses it.
     """
     path = os.path.abspath(path)
+    while True:
+        log = _open_or_share(path)
+        if log.users:
+            return log
+        log.closed.wait()  # another thread is closing it: then it can be opened again
+
+
+def _open_or_share(path: str) -> Log:
     folder, name = os.path.split(path)
     with _lock:
         try:
@@ -44,11 +52,11 @@ def open_log(path: str) -> Log:
             found = os.fstat(directory)
             place = found.st_dev, found.st_ino, name
             log = _open_logs.get(place)
-            if log is not None:
+            if log is None:
+                log = _open_logs[place] = Log(SegmentFile(path, directory), place)
+            else:
                 os.close(directory)
-                log.users += 1
-                return log
-            log = _open_logs[place] = Log(SegmentFile(path, directory), place)
+                log.users += log.users > 0
             return log
         except OSError as error:
             raise CheckpointError(path, f"cannot be used: {error.strerror or error}") from error
@@ -60,13 +68,15 @@ class Log:
     Attributes:
         file: the file; for what was there when it was opened.
         path: its path, absolute.
-        users: maps that use it now.
+        users: maps that use it now; 0 when it is being closed.
+        closed: set when it is.
     """
 
     def __init__(self, file: SegmentFile, place: _Place) -> None:
         self.file = file
         self.path = file.path
         self.users = 1
+        self.closed = threading.Event()
         self._place = place
         self._changed = threading.Condition()
         self._writing = threading.Lock()
@@ -128,6 +138,7 @@ class Log:
                 record()
             self.flush()
             if closing:
+                self._end()
                 return
 
     def flush(self) -> None:
@@ -155,40 +166,44 @@ class Log:
             )
 
     def close(self) -> None:
-        """One map less uses it. The last one writes what waits and closes the file. Blocks then."""
+        """One map less uses it. The last one waits until what it has is written, and the file closed."""
         with _lock:
             self.users -= 1
             if self.users:
                 return
-            _open_logs.pop(self._place, None)
-            self._finish()
-
-    def _finish(self) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        try:
-            if self._thread is not None:
-                self._thread.join()
-        finally:
-            lost = len(self._waiting) + self._dropped
-            if lost:
-                why = f" ({self._failure})" if self._failure else ""
-                logger.error(
-                    "%s: results that are not in it: %d%s; their items run again the next time",
-                    self.path,
-                    lost,
-                    why,
-                )
-            self.file.close()
+            thread = self._thread
+        # Outside the lock: the collector may make the thread close the iterator of another map, which takes
+        # it. If that is its own, or this wait is interrupted, the thread ends the same way without us.
+        if thread is None:
+            self._end()
+        elif thread is not threading.current_thread():
+            thread.join()
+
+    def _end(self) -> None:
+        lost = len(self._waiting) + self._dropped
+        if lost:
+            logger.error(
+                "%s: results that are not in it: %d%s; their items run again the next time",
+                self.path,
+                lost,
+                f" ({self._failure})" if self._failure else "",
+            )
+        self.file.close()
+        with _lock:
+            _open_logs.pop(self._place, None)
+        self.closed.set()
 
 
 def _close_all() -> None:
     """At the end of the program: iterators that nobody has finished are still alive."""
     with _lock:
-        for log in list(_open_logs.values()):
-            log.users = 1
-            log.close()
+        left = [log for log in _open_logs.values() if log.users]
+    for log in left:
+        log.users = 1
+        log.close()
 
 
 def _after_fork() -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import threading
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -151,7 +152,8 @@ class KeepingCarver(Carver):
         """The next items whose results are not known, all neighbours; known ones before them are pending."""
         windowed = self._collected is None
         room = max(size, (self.buffersize or AHEAD_KNOWN) - self.outstanding) if windowed else 0
-        known: list[tuple[int, int]] = []
+        known = array("Q")  # where the results are; the items are neighbours
+        first = 0
         items: list[Any] = []
         self._digests = []
         while len(items) < size and not (windowed and len(known) + len(items) >= room):
@@ -162,7 +164,8 @@ class KeepingCarver(Carver):
             if offset is not None:
                 if items:
                     break
-                known.append((number, offset))
+                first = first if known else number
+                known.append(offset)
             else:
                 if not items:
                     self._at = number
@@ -170,7 +173,7 @@ class KeepingCarver(Carver):
                 self._digests.append(digest)
             self._next = None
         if known:
-            self.pending.append((KNOWN, len(known), _Kept(self._load(known))))
+            self.pending.append((KNOWN, len(known), _Kept(self._load(first, known))))
             self.outstanding += len(known)
         return tuple(items)
 
@@ -192,8 +195,8 @@ class KeepingCarver(Carver):
             self._collected = ()
         return False
 
-    def _load(self, known: list[tuple[int, int]]) -> Iterator[Any]:
-        for number, offset in known:
+    def _load(self, first: int, known: array[int]) -> Iterator[Any]:
+        for number, offset in enumerate(known, first):
             payload = self._log.file.payload(offset)
             try:
                 value = pickling.loads(payload)
@@ -224,9 +227,9 @@ class KeepingCarver(Carver):
     def _record_over(self, piece: _Piece, future: Future[Any]) -> None:
         try:
             values, _ = future.result()
+            self._record(piece, values)
         except BaseException:  # whoever takes it will hear of it; here it must not end the writing thread
             return
-        self._record(piece, values)
 
     def _record(self, piece: _Piece, values: tuple[Any, ...]) -> None:
         with piece.lock:

@@ -16,6 +16,7 @@ from typing import Any
 
 from scoop import pickling
 from scoop.pickling.keys import ATOMS, is_scalar, names_in
+from scoop.pickling.rules import travels_by_reference
 from scoop.pickling.travel import PROTOCOL
 
 __all__ = ["dumps_lasting", "lasting_digest", "lasting_function_digest"]
@@ -28,15 +29,15 @@ _OF_PLACE = frozenset({"__doc__", "__firstlineno__", "__module__", "__static_att
 def lasting_digest(value: Any) -> bytes:
     """Return 16 bytes that tell values apart, in any process.
 
-    Sets count whatever their order, functions by their code, classes by their name. Other objects count by
-    their pickle.
+    Sets count whatever their order; functions of modules, and classes, by their name; other functions by
+    their code; other objects by their pickle.
 
     Raises:
         NotPicklableError: it cannot be pickled.
     """
     if is_scalar(value):
         return hashlib.blake2b(repr(value).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
-    return _digest(value, _Seen())
+    return _digest(value, _Seen(modules=False))
 
 
 def lasting_function_digest(fn: Any, *more: Any) -> bytes:
@@ -49,7 +50,7 @@ def lasting_function_digest(fn: Any, *more: Any) -> bytes:
     Raises:
         NotPicklableError: something that it has captured cannot be pickled.
     """
-    seen = _Seen()
+    seen = _Seen(modules=True)
     owner = fn.__self__ if isinstance(fn, types.MethodType) else fn
     named = isinstance(fn, (types.FunctionType, types.BuiltinFunctionType, functools.partial, type))
     cls = fn if isinstance(fn, type) else owner if isinstance(owner, type) else type(owner)
@@ -79,9 +80,13 @@ def dumps_lasting(value: Any) -> bytes:
 
 
 class _Seen:
-    """The functions and classes that a digest has met, by identity; None while one is being looked at."""
+    """The functions and classes that a digest has met, by identity; None while one is being looked at.
 
-    def __init__(self) -> None:
+    With `modules`, the code of functions of importable modules counts, otherwise their name.
+    """
+
+    def __init__(self, modules: bool) -> None:
+        self.modules = modules
         self.digests: dict[int, bytes | None] = {}
         self.alive: list[Any] = []  # so that no identity is used twice
 
@@ -112,6 +117,8 @@ class _Pickler(pickle.Pickler):
         if kind is set or kind is frozenset:
             return kind.__name__, sorted(_digest(item, self.seen) for item in obj)
         if kind is types.FunctionType:
+            if not self.seen.modules and travels_by_reference(obj):
+                return "function", (obj.__module__, obj.__qualname__)
             return "function", _once(obj, _function_parts, self.seen)
         if kind is types.CodeType:
             return "code", _code_parts(obj)

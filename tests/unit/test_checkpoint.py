@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,28 @@ def test_it_is_on_disk_without_being_asked_for(path: Path, until: Callable[..., 
     log.soon(1, lambda: log.append(key(3), b"three"))
     log.close()  # at once
     assert list(stored(path)) == [1, 2, 3]
+
+
+def test_the_writing_thread_may_be_the_one_that_closes(path: Path) -> None:
+    # The collector calls destructors in any thread, and an iterator's destructor closes its log.
+    log = open_log(str(path))
+    log.soon(1, lambda: log.append(key(1), b"one"))
+    log.soon(1, log.close)
+    assert log.closed.wait(20)
+    assert list(stored(path)) == [1]
+
+
+def test_threads_that_open_and_close_the_same_file(path: Path) -> None:
+    def work(first: int) -> None:
+        for number in range(first, 40, 4):
+            log = open_log(str(path))
+            log.append(key(number), b"x")
+            log.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert sorted(stored(path, 40)) == list(range(40))
+    assert names(path.parent) == ["run.ckpt"]
 
 
 @contextmanager
