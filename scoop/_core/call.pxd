@@ -24,6 +24,7 @@ cdef enum:
     M_ASKED = 8         # a CANCEL is under way
     M_CRASHED = 16      # a worker died while running it
     M_STARTED = 32      # the holder answered CANCEL: it runs already
+    M_KEPT = 64         # cancel() has said no: a later answer cannot cancel it any more
 
 # The C side of a function's form.
 cdef struct form_t:

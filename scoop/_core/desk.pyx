@@ -8,7 +8,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from scoop._core.call cimport (
-    M_ASKED, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
+    M_ASKED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
 from scoop._core.localq cimport ring_push
 from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
@@ -189,7 +189,7 @@ cdef class Desk(Store):
             none.data = NULL
             none.size = 0
             self._lost(call, ruling, none)
-        elif ruling == R_REQUEUE:
+        elif ruling == R_REQUEUE or (ruling == R_CANCELLED and call.marks & M_KEPT):
             self._requeue(call)
         elif ruling == R_CANCELLED:
             call.marks &= ~M_ASKED

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from scoop.config import Option
 
-LATER = (
-    "--backend",
-    "-b",
-)
+LATER = ("--backend",)
 """Options of versions to come. They are refused by name: an option that does nothing would be a lie."""
 
 
@@ -30,6 +27,7 @@ ALIASES = {
     "--external-hostname": "--broker-hostname",
     "--python-interpreter": "--python-executable",
     "-N": "-n",
+    "-b": "--brokers",
 }
 """Other spellings, those of SCOOP 0.7 among them."""
 
@@ -38,6 +36,7 @@ HOSTS_HELP = (
 )
 LAUNCH = {
     "--hostfile": ("FILE", "hosts from a file: one a line, with a count behind it if you like"),
+    "--brokers": ("N", "so many hosts have a broker, the workers of others go to those; default: each; -b N"),
     "--broker-hostname": ("NAME", "under which the other hosts reach this one; default: found out"),
     "--path": ("FOLDER", "working directory on the other hosts; default: this one"),
     "--python-executable": ("FILE", "Python on all hosts; default: the one that runs this"),

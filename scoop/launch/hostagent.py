@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from scoop.launch.link import Message
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "admit", "gone", "lost")
+TO_BROKER = ("allow", "peers", "admit", "guests", "gone", "lost")
+AHEAD = 16
+"""So many workers at least are let in by a broker elsewhere before they start: a refused one is lost."""
+
 READ_SIZE = 64 << 10
 BROKER_END_S = 2.0
 _IN, _OUT = 3, 4
@@ -42,6 +45,8 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
+        self._waiting: Message | None = None  # for the broker of another host
+        self._let_in = 0
         self._admits = False
         from scoop.launch.keyring import libzmq_version, versions
 
@@ -60,6 +65,10 @@ class HostAgent(Agent):
         if message.get("op") in TO_BROKER:
             self._admits = self._admits or message["op"] == "admit"
             self._tell_broker(message)
+        elif message.get("op") == "admitted":
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                super()._on_start(waiting)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
         elif message.get("op") == "reach":
@@ -84,11 +93,38 @@ class HostAgent(Agent):
         self.send(answer)
 
     def _on_start(self, message: Message) -> None:
+        if message["spec"].get("door") is not None:
+            # The keys never leave this host: only their public halves are told.
+            message["spec"]["door"]["keys"] = os.urandom(32)
+            self._waiting = message
+            self._invite(message, message["count"] + AHEAD)
+            return
         if message["broker"] is not None:
             if not self._prepare_broker(message):
                 return
             self._start_broker(message)
         super()._on_start(message)
+
+    def _invite(self, message: Message, upto: int) -> None:
+        """Have the broker of another host let workers in, before they start."""
+        from scoop._core.curve import Keys
+        from scoop.launch.boot import incarnation_of
+
+        spec = message["spec"]
+        guests = [
+            [
+                incarnation_of(spec["base"], index, spec["home"]),
+                Keys.derived(spec["door"]["keys"], index).public,
+            ]
+            for index in range(self._let_in, upto)
+        ]
+        self._let_in = upto
+        self.send({"op": "guests", "guests": guests})
+
+    def _fork(self) -> None:
+        super()._fork()
+        if self._start is not None and self._let_in and self._next_index + AHEAD > self._let_in:
+            self._invite(self._start, self._next_index + 2 * AHEAD)
 
     def _prepare_broker(self, message: Message) -> bool:
         from scoop.launch import rundir

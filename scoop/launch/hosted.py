@@ -137,6 +137,10 @@ class HostBroker:
             elif message["op"] == "admit":
                 self._gateway.gate.allow_block(message["public"], message["base"])
                 self._link.sendall(encode({"op": "allowed"}))
+            elif message["op"] == "guests":
+                for name, public in message["guests"]:
+                    self._gateway.gate.allow(public, name)
+                self._link.sendall(encode({"op": "admitted", "host": message["host"]}))
             elif message["op"] == "peers":
                 self._meet(message["peers"])
             elif message["op"] == "gone":

@@ -64,6 +64,13 @@ class HostLink:
         """Whether it has a broker of its own."""
         return self.leader is self
 
+    @property
+    def far(self) -> bool:
+        """Whether the broker that its workers connect to is on another host."""
+        if self.leads or self.hello is None or self.leader.hello is None:
+            return False
+        return bool(self.hello["host"] != self.leader.hello["host"])
+
     def greet(self, hello: Message) -> None:
         """Take what its agent says first."""
         self.hello = hello

@@ -49,6 +49,7 @@ class Job(Origin):
         missing_max: so many hosts may fail to start.
         links: makes the link to a host from its number and share.
         bind: where this host's broker listens; found out if empty.
+        brokers: so many hosts have one; the workers of others go to those. 0: each host.
 
     Raises:
         StartupFailed: a host cannot be started; the text names it and says why.
@@ -63,6 +64,7 @@ class Job(Origin):
         missing_max: int = 0,
         links: Callable[[int, Share], HostLink] = HostLink,
         bind: str = "",
+        brokers: int = 0,
     ) -> None:
         super().__init__(0, total=1, config=config)
         set_up_log(config)
@@ -70,6 +72,7 @@ class Job(Origin):
         self._bind = bind or own_address([share.host.name for share in shares if not share.local])
         self._name = name or (socket.gethostname() if self._bind == ANY else self._bind)
         self._missing_max = missing_max
+        self._brokers = brokers
         self._id = os.urandom(8).hex()
         self._overlay_seed = int.from_bytes(os.urandom(4), "little")
         self._hosts = [links(number, share) for number, share in enumerate(shares, FIRST)]
@@ -223,6 +226,12 @@ class Job(Origin):
             self._on_death(host, message)
         elif op == "lost":
             host.leader.send(message)
+        elif op == "guests":
+            host.leader.send({**message, "host": host.number})
+        elif op == "admitted":
+            for other in self._hosts:
+                if other.number == message["host"]:
+                    other.send({"op": "admitted"})
         elif op == "silent":
             self._on_silent(message)
         elif op == "leaving":
@@ -258,7 +267,9 @@ class Job(Origin):
             host.send(self._start_order(host))
 
     def _leader_of(self, host: HostLink) -> HostLink:
-        """Whose broker a host's workers connect to; here each host has one of its own."""
+        """Whose broker a host's workers connect to; the first hosts, or all, have one of their own."""
+        if self._brokers and host.number > self._brokers:
+            return self._hosts[(host.number - FIRST) % self._brokers]
         return host
 
     def _start_order(self, host: HostLink) -> dict[str, Any]:
@@ -276,6 +287,11 @@ class Job(Origin):
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:
             host.failure = host.failure or reason
+            for other in self._hosts:
+                if other.leader is host and other is not host and not self._running:
+                    other.failure = (
+                        other.failure or f"its broker is that of host {host.name}, which is missing"
+                    )
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)

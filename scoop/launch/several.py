@@ -177,12 +177,17 @@ def _begin_on(
     log.info("starting %d hosts by %s", len(shares) - 1, launcher.name if launcher else "ssh")
     way = way_of(options, launcher)
     missing = _whole(options, "--allow-missing", 0)
+    brokers = _whole(options, "--brokers", 1) if "--brokers" in options else 0
+    if brokers > len(shares):
+        raise HostListError(f"-b {brokers}: there are {len(shares)} hosts, and one broker on each is enough")
+    if brokers and way.tunnel is not None:
+        raise HostListError("-b lets workers go to other hosts' brokers, and --tunnel opens no port for them")
     path = options.get("--join-file")
     if path is not None and way.tunnel is not None:
         raise HostListError("--join-file needs a port that others reach, and --tunnel opens none")
     # Where nothing says from where others will come, they may come from anywhere.
     bind = ANY if path is not None and len(shares) < 2 else ""
-    job = Job(shares, way, config, options.get("--broker-hostname", ""), missing, bind=bind)
+    job = Job(shares, way, config, options.get("--broker-hostname", ""), missing, bind=bind, brokers=brokers)
     if path is not None:
         job.admit(Invitation(path, FIRST))
     current.begin_with(job)

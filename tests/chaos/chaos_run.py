@@ -23,9 +23,8 @@ KINDS = "fctmbrdp"
 """Kinds of tasks, as `check_history.py` names them."""
 
 SWEPT_LATER = {"agent", "power", "silent"}
-LATE_MAX = 1000
-"""Calls that are cancelled after `cancel` has said no; 0 when
-`test_faults.py::test_cancel_does_not_change_its_mind` holds."""
+LATE_MAX = 0
+"""Calls that are cancelled after `cancel` has said no."""
 
 LEFT_S = 10.0
 STACKS_S = 3.0

@@ -33,9 +33,6 @@ def test_a_task_that_closes_all_descriptors(run: Run) -> None:
     assert run("faults.py", "descriptors", limit_s=15).stdout == "ok\n"
 
 
-@pytest.mark.xfail(
-    reason="cancel() gives up after a second and says no; the holder's answer then cancels it all the same"
-)
 def test_cancel_does_not_change_its_mind(run: Run) -> None:
     assert run("faults.py", "late_answer").stderr == "4 asked in vain\n"
 

@@ -42,6 +42,27 @@ def test_this_host_need_not_be_among_them(launch):
     assert out == "go\nnode2 node3 600 1024\n"
 
 
+@pytest.mark.parametrize("brokers", ["1", "2"])
+def test_fewer_brokers_than_hosts(launch, until, brokers):
+    options = ("--hosts", "127.0.0.1", "node2", "node3", "node4", "-n", "8", "-b", brokers)
+    process = launch(*options, arguments=("1500",))
+    assert process.stdout.readline() == "go\n"
+    found = until(
+        lambda: len(pids("node4", "scoop-w0")) == 1 and pids("node4", "scoop-w1"), "workers on node4"
+    )
+    assert [bool(pids(f"node{n}", "scoop-broker")) for n in (1, 2, 3, 4)] == [
+        True,
+        brokers == "2",
+        False,
+        False,
+    ]
+    os.kill(found[0], signal.SIGKILL)  # its successor is let in by the broker elsewhere
+    until(lambda: pids("node4", "scoop-w2"), "its successor")
+    status, out, err = ended(process)
+    assert (status, out) == (0, "node1 node2 node3 node4 1500 1024\n"), err
+    assert "worker node4-1" in err
+
+
 def test_exit_status_and_arguments_pass_through(launch):
     source = "import sys, scoop\nscoop.futures.submit(abs, -1).result()\nsys.exit(int(sys.argv[1]))\n"
     assert ended(launch("--hosts", "node1", "node2", "-n", "3", source=source, arguments=("7",))) == (
@@ -217,6 +238,7 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
     (("--hosts", "node[2-"), "node[2-"),
     (("--hostfile", "/no/such/file"), "--hostfile /no/such/file: No such file"),
     (("--hosts", "127.0.0.1", "--nice", "much"), "--nice must be a whole number"),
+    (("--hosts", "127.0.0.1", "node2", "-b", "3"), "-b 3: there are 2 hosts"),
 ]
 
 
