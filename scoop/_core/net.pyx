@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 
-from libc.errno cimport EAGAIN, EHOSTUNREACH, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EHOSTUNREACH, EINTR, errno
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -323,9 +323,9 @@ cdef int wake_new() except -1:
     return _checked_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")
 
 
-cdef void wake_set(int fd) noexcept nogil:
+cdef int wake_set(int fd) noexcept nogil:
     cdef uint64_t one = 1
-    write(fd, &one, 8)
+    return -1 if write(fd, &one, 8) < 0 and errno == EBADF else 0
 
 
 cdef void wake_clear(int fd) noexcept nogil:

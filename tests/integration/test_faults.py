@@ -25,10 +25,6 @@ def test_a_process_that_stands_still_is_not_dead(run: Run, tmp_path: Path, who: 
     assert (done.stdout, done.stderr) == ("ok\n", "")
 
 
-@pytest.mark.xfail(
-    reason="the worker hangs: its main thread wakes the driver through a descriptor that is closed, and "
-    "waits for the lead for ever; nobody calls it dead, and shutdown hangs too"
-)
 def test_a_task_that_closes_all_descriptors(run: Run) -> None:
     assert run("faults.py", "descriptors", limit_s=15).stdout == "ok\n"
 
