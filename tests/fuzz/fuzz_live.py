@@ -1,11 +1,11 @@
 """A job beside which a process with a valid key has gone mad.
 
-    python tests/fuzz/fuzz_live.py job --seconds 20 --seed 1         # a pool on this machine, and a mad node
-    python tests/fuzz/fuzz_live.py mad --address tcp://... --seed 1  # the mad node, at a broker started by hand
+    python tests/fuzz/fuzz_live.py job --seconds 20 --seed 1     # a pool on this machine, and a mad node
+    python tests/fuzz/fuzz_live.py mad --address tcp://...       # the mad node alone, at a broker by hand
 
-The mad node says hello as it should, and then whatever fuzz_wire can think of: records of every kind about its
-own tasks and those of the others, broken ones, noise. It asks for no work, since whoever holds a task may say
-what it likes of it. The job beside it goes on, every answer is right, and the broker does not grow without bound.
+The mad node says hello as it should, and then whatever fuzz_wire can think of: records of every kind about
+its own tasks and those of the others, broken ones, noise. It asks for no work, since whoever holds a task may
+say what it likes of it. The job goes on, every answer is right, and the broker does not grow without bound.
 """
 
 from __future__ import annotations
