@@ -243,7 +243,7 @@ def knock() -> Iterator[Callable[..., zmq.Socket[bytes]]]:
         peer.curve_serverkey = card.public
         peer.curve_publickey, peer.curve_secretkey = keys.public, keys.secret
         peer.connect(card.address)
-        peer.send(wire.encode(1, name, 1, 1, 1, b"somebody"))
+        peer.send(wire.encode(1, name, wire.VERSION, 1, 1, b"somebody"))
         return peer
 
     yield connect
