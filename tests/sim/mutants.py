@@ -62,12 +62,6 @@ MUTANTS = (
         "call.state = S_RUNNING\n        self.own_count -= 1",
         "call.state = S_RUNNING",
     ),
-    Mutant(
-        "a cancel takes a later attempt with it",
-        "localq",
-        "call.owner == owner and call.attempt <= attempt:",
-        "call.owner == owner:",
-    ),
     # ----------------------------------------------------------------------------------------- balance
     Mutant(
         "the owner is not told of a loss",
