@@ -17,6 +17,7 @@ cdef class Keys:
     cdef bytes _secret
     cdef int guard(self, Socket socket) except -1
     cdef int present(self, Socket socket, bytes server_key) except -1
+    cdef int _limit(self, Socket socket) except -1
 
 cdef class Gate:
     cdef readonly Socket socket
@@ -29,6 +30,14 @@ cdef class Gate:
     cdef allowed_t *_find(self, const char *key) noexcept nogil
     cdef int _ask(self, const char *key) noexcept nogil
     cdef int _reply(self, zmq_msg_t *frames, int count) noexcept nogil
+
+cdef class Porter:
+    cdef readonly int listening     # the descriptor at which libzmq listens, which stays libzmq's
+    cdef int port
+    cdef uint64_t rest_ns           # nothing is looked for before this time
+    cdef readonly uint64_t sent_away
+    cdef void look(self, uint64_t now) noexcept nogil
+    cdef int _send_away(self) noexcept nogil
 
 # Whether a message came from the peer that its key names: nobody takes another's address.
 cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil

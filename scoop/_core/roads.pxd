@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.broker cimport Broker
-from scoop._core.curve cimport Gate, Keys
+from scoop._core.curve cimport Gate, Keys, Porter
 from scoop._core.net cimport Context, Socket
 
 # How frames get to a node.
@@ -21,6 +21,8 @@ cdef class Roads(Broker):
     cdef Socket door                # ROUTER that is connected to
     cdef Socket road                # ROUTER that connects
     cdef Socket meta                # PUB: our hints
+    cdef Porter door_porter         # of the two that others connect to
+    cdef Porter meta_porter
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
     cdef dict peers                 # number -> (address, meta address, key)

@@ -66,12 +66,15 @@ def directory(environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
         KeyringError: it cannot be made, or others could write into it.
     """
     home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    path = os.path.join(home, "scoop", "brokers")
+    above = os.path.join(home, "scoop")
+    path = os.path.join(above, "brokers")
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        # One by one: `makedirs` gives its mode to the last one only.
+        for each in (above, path):
+            os.makedirs(each, mode=0o700, exist_ok=True)
+            _check_directory(each)
     except OSError as error:
         raise KeyringError(f"no place for the keys of brokers: {path}: {error.strerror}") from None
-    _check_directory(path)
     return path
 
 
@@ -91,7 +94,8 @@ def read_private(path: str) -> str:
         KeyringError: it is not such a file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Without waiting: it may be a pipe that nobody writes to.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyringError(f"key file {path}: {error.strerror}") from None
     with open(descriptor, encoding="utf-8") as file:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
-from scoop.launch import keyring
+from scoop.launch import keyring, process
 
 LOOK_S = 0.5
 """How often brokers that have not been found are looked for."""
@@ -91,6 +91,7 @@ class Standing:
     def __init__(
         self, address: str, meta: str, peers: Sequence[tuple[str, str]] = (), key_file: str = ""
     ) -> None:
+        process.raise_descriptor_limit()  # strangers, who cost one each, are not to keep workers out
         self._keys = Keys()
         self._context = Context()
         self.gateway = Gateway(None, number_of(self._keys.public))
