@@ -246,8 +246,8 @@ cdef class Gate:
 cdef class Porter:
     """Opens a guarded socket, and sends strangers away when this process has no descriptor left.
 
-    libzmq's thread would try to accept the next one again and again, at the cost of a core, until silent connections are
-    closed by its own limit. Poll `listening` and call `look` when somebody waits there.
+    libzmq's thread would try to accept the next one again and again, at the cost of a core, until its own limit closes
+    the silent ones. Poll `listening` and call `look` when somebody waits there.
 
     Args:
         socket: the socket.
