@@ -21,7 +21,7 @@ DIRECTIVES = {
 
 MODULES = (
     *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "federation"),
-    *("net", "curve", "broker", "roads", "gateway", "store", "desk", "lead", "node"),
+    *("net", "links", "curve", "broker", "roads", "gateway", "store", "desk", "lead", "node"),
     *("future", "runner", "hub", "notices", "ending", "session"),
 )
 

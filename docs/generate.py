@@ -23,7 +23,9 @@ MADE = "Made by `docs/generate.py` from the sources of `scoop/_core`; edit those
 PURPOSE = {
     "HELLO": "The first record of every process: its incarnation, which is also its name on the "
     "socket. A broker ignores whoever has not sent it.",
-    "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far.",
+    "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far. `namesake`, "
+    "unless 0, goes behind the name, which another one has already. From a broker to another one, `slot` is "
+    "1 if the origin is at the sender, else 0.",
     "TASK": "A call on its way to whoever has room, or home again. `form` is the function as it "
     "travels; it is there the first time an owner sends it, later ones carry its number "
     "only. `lineage` has 16 bytes.",
@@ -53,8 +55,10 @@ PURPOSE = {
     "HINT": "On the meta socket: how much there is beyond what is needed here. It says all there is to say, "
     "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "
     "halves, and now and then; never more often than the subscribers can bear.",
-    "HOLD": "A task that another broker had been given is here now: its owner's broker keeps track of where "
-    "each one is.",
+    "HOLD": "A task that the broker `giver` had been given is here now: its owner's broker keeps track of "
+    "where each one is, and passes the notice on to the giver, which answers for the task until then.",
+    "LEAVE": "It takes no more tasks: those that have not started come back as ANSWER. With `done` it holds "
+    "nothing any more; the broker answers with STOP when it has read all that was said before.",
 }
 TYPES = {"u": "unsigned integer", "b": "byte string"}
 WIRE_ENUMS = (

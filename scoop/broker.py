@@ -27,6 +27,7 @@ Dispatches tasks between the processes that connect to it, until SIGTERM, SIGINT
   --meta A         where to tell other brokers of its load [META_ADDRESS]; default: the port after it
   --peers A,B      task sockets of the other brokers [BROKER_ADDRESSES]
   --meta-peers A,B their meta sockets [META_ADDRESSES]; default: the ports after those
+  --name N         its name in messages [BROKER_NAME]; default: broker
   --key-file F     write a key file, for one worker on a host that does not share your home
   -v, --verbose
   -h, --help
@@ -128,12 +129,14 @@ def serve_tcp(given: dict[str, str]) -> None:
     """Be a broker of a federation until the end of the job. Blocks; the main thread only.
 
     Args:
-        given: address, meta, peers, meta_peers and key_file, as on the command line; empty where not given.
+        given: the options of the command line by name; empty where not given.
 
     Raises:
         AddressError: an address makes no sense.
+        ConfigError: SCOOP_LEASE has a value that it cannot have.
         TransportError: an address cannot be bound. Also what `Standing` raises.
     """
+    from scoop.config import Config
     from scoop.launch.standing import Standing
 
     address = given["address"]
@@ -146,9 +149,12 @@ def serve_tcp(given: dict[str, str]) -> None:
         )
     for each in (meta, *peers, *metas):
         next_port(each)
-    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"])
+    lease_s = Config.load().lease
+    name = given["name"] or "broker"
+    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"], lease_s, name)
     try:
-        print(f"scoop broker (process {os.getpid()}) listens at {standing.address}", flush=True)
+        standing.take_signals()
+        print(f"scoop {standing.name} (process {os.getpid()}) listens at {standing.address}", flush=True)
         standing.serve()
     finally:
         standing.close()
@@ -210,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve_tcp(given)
         else:
             serve(given["address"])
-    except (AddressError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"scoop.broker: {error}", file=sys.stderr)
         return 2
     return 0

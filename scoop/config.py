@@ -178,6 +178,16 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "lease",
+        SECONDS,
+        60.0,
+        "time after which a host that answers nothing, not even its kernel, counts as lost for those whose "
+        "job's program runs there",
+        least=20.0,
+        most=600.0,
+        unit="seconds",
+    ),
+    Option(
         "agent_restarts",
         WHOLE,
         3,
@@ -210,6 +220,7 @@ class Config:
     quiet: bool
     crash_limit: int
     stop_grace: float
+    lease: float
     agent_restarts: int
 
     def __init__(self, **values: Any) -> None:

@@ -27,6 +27,9 @@ worker_name = "origin"
 log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
+profile_folder = ""
+"""Where each process of this job writes its profile; empty: nowhere."""
+
 _PLACE_VARIABLES = ("IS_ORIGIN", "WORKER_NAME", "BROKER_NAME", "BROKER_ADDRESS", "META_ADDRESS")
 _launched = False
 _by_hand: bool | None = None  # looked up once: the variables leave the environment

@@ -135,11 +135,13 @@ cdef class Brokers(Workers):
                 me.hints += 1
                 federation.on_hint(balance.slot_of(<uint64_t>x.c), <uint64_t>x.b, x.a, now_us)
             elif x.kind == M_LOST:
-                to = balance.on_lost_there(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1)
+                to = balance.on_lost_there(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1,
+                                           <uint64_t>x.a)
                 if to >= 0:
-                    self._add(self._out(me, to), M_LOST, x.task, 0, 0, 0)
+                    self._add(self._out(me, to), M_LOST, x.task, x.a, 0, 0)
             elif x.kind == M_HOLD:
-                balance.on_hold(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1)
+                balance.on_hold(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1,
+                                <uint64_t>x.c, <uint64_t>x.a, <uint64_t>x.b)
         return tasks
 
     cdef int _settle(self, int b) except -1:
@@ -195,9 +197,9 @@ cdef class Brokers(Workers):
             elif x.kind == A_CREDIT:
                 balance.on_ask(x.node, <int64_t>x.a, <int32_t>x.b)
             elif x.kind == A_HOLD:
-                self._add(self._out(me, x.node), M_HOLD, <int>x.b - 1, 0, 0, 0)
+                self._add(self._out(me, x.node), M_HOLD, <int>x.b - 1, <int64_t>x.d, <int64_t><size_t>x.slot, x.c)
             elif x.kind == A_LOST:
-                self._add(self._out(me, x.node), M_LOST, <int>x.a - 1, 0, 0, 0)
+                self._add(self._out(me, x.node), M_LOST, <int>x.a - 1, <int64_t>x.b, 0, 0)
             elif x.kind == A_CANCEL and me.peer_of[x.node] < 0:
                 self._add(self._out(me, x.node), M_CANCEL, <int>x.b - 1, 0, 0, 0)
             elif x.kind == A_HINT:

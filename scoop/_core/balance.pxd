@@ -21,7 +21,7 @@ cdef struct btask_t:
     uint16_t attempt
     uint8_t flags
     uint8_t hops
-    uint8_t cancelled
+    uint8_t cancelled       # in the queue: to be dropped; at a node: its owner is dead
     int32_t owner_slot      # -1: its owner is a node of another broker
     int32_t node            # -1: in the queue
     int32_t giver           # the node that sent it here
@@ -40,6 +40,7 @@ cdef struct bnode_t:
     uint8_t source          # it may submit at any time (the origin)
     uint8_t idle            # it asked because it has nothing at all to do
     uint8_t probation       # it runs a task that crashed a worker before, alone
+    uint8_t leaving         # it takes no more tasks
     uint8_t peer            # it is a broker; its credit is what it has asked for and not got
     int32_t idle_count      # of a peer: how many of its nodes have nothing at all to do
 
@@ -71,20 +72,23 @@ cdef class Balance:
     # A broker, known by its number; it may have another process behind it later.
     cdef int on_peer(self, uint64_t number) noexcept nogil
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil
+    # False: it had said so before.
+    cdef bint on_leave(self, int node) noexcept nogil
     cdef void on_surplus(self, int node, uint64_t tasks, uint64_t work_us) noexcept nogil
     # What a peer has asked for; 0 takes the credit back.
     cdef void on_ask(self, int peer, int64_t room_us, int32_t idle) noexcept nogil
     # 0: taken (the slot is ours), -1: refused (the slot stays the caller's).
     cdef int on_task(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t est_us, uint64_t hops,
                      uint64_t flags, void *slot) noexcept nogil
-    # A peer says that it has a task now: one of a node of ours, or one that we gave it.
-    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil
+    # A peer says that it has a task of a node of ours, which `giver` gave it; or that it knows who has one of its own.
+    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t hops,
+                      uint64_t giver) noexcept nogil
     # The node that the result goes to, -1: nobody wants it any more.
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil
     # The node that the answer goes to; the verdict may be corrected.
-    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil
+    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, int *verdict) noexcept nogil
     # A peer has lost a task of a node of ours; returns the node that is to be told.
-    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id) noexcept nogil
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil
     # `blamed_*`: the task that was running when the process died, 0 if none.

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from scoop._core.outbox cimport A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT
 from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
-from scoop._core.wire cimport T_RETRIED, V_NOT_STARTED, V_UNKNOWN
+from scoop._core.wire cimport CANCEL_ORPHAN, T_RETRIED, V_NOT_STARTED, V_UNKNOWN
 
 cdef enum:
     ID_BITS = 44
@@ -115,7 +115,15 @@ cdef class Balance:
                 self.asking[i] = self.asking[self.asking_count]
                 return
 
+    cdef bint on_leave(self, int node) noexcept nogil:
+        cdef bint news = not self.nodes[node].leaving
+        self.nodes[node].leaving = 1
+        self.nodes[node].room_us = 0
+        return news
+
     cdef void on_request(self, int node, uint64_t room_us, bint idle) noexcept nogil:
+        if self.nodes[node].leaving:
+            return                      # said before it knew
         self.nodes[node].room_us = <int64_t>room_us
         self.nodes[node].idle = idle
 
@@ -193,11 +201,22 @@ cdef class Balance:
                      uint64_t flags, void *slot) noexcept nogil:
         cdef bint ours = self.home == 0 or home_of(owner) == self.home
         cdef int owner_slot = self.slot_of(owner) if ours else -1
+        cdef int to = self.way_to(owner)
+        cdef bint orphan
         cdef uint64_t key = 0
         cdef btask_t *task = NULL
+        if not self.nodes[node].peer and owner != self.nodes[node].incarnation:
+            # A node speaks for its own tasks, and for those that it holds.
+            task = self._find(owner, id)
+            if task == NULL or task.node != node:
+                self.dropped += 1
+                return -1
         self._received(node, owner, est_us)
         self.typical_us = (7 * self.typical_us + <int64_t>est_us) >> 3 if self.typical_us else <int64_t>est_us
-        if self.way_to(owner) >= 0:
+        if to >= 0 and not ours and self.nodes[node].peer and to != node:
+            # It has moved on from the broker to which its own gave it, which is to know where it is.
+            self.out.put(A_HOLD, to, <void *>self.nodes[node].incarnation, owner, id, attempt, hops)
+        if to >= 0:
             key = self._key(owner, id)
             task = <btask_t *>table_get(&self.tasks, key)
         if key == 0 or (task != NULL and (task.owner != owner or task.id != id)):
@@ -215,7 +234,12 @@ cdef class Balance:
             task.slot = slot
             return 0
         if task != NULL:
-            self._forget(task)      # given away again by its holder, or issued again by its owner
+            # Given away again by its holder, or issued again by its owner. If that is dead it ends here: it could wait
+            # for ever for a function that only its owner has.
+            orphan = task.cancelled
+            self._forget(task)
+            if orphan:
+                return -1
         task = <btask_t *>calloc(1, sizeof(btask_t))
         if task == NULL or table_put(&self.tasks, key, task) < 0:
             free(task)
@@ -231,11 +255,6 @@ cdef class Balance:
         task.slot = slot
         # A task that crashed a worker waits for an empty one: at the front it gets the first.
         self._enqueue(task, (flags & T_RETRIED) != 0)
-        if self.nodes[node].peer and not ours and self.nodes[node].incarnation != home_of(owner):
-            # It has moved on from the broker to which its own gave it, which is to know where it is; whoever gave it
-            # need no longer answer for it.
-            self.out.put(A_HOLD, self.slot_of(home_of(owner)), NULL, owner, id, 0, 0)
-            self.out.put(A_HOLD, node, NULL, owner, id, 0, 0)
         return 0
 
     cdef void _received(self, int node, uint64_t owner, uint64_t est_us) noexcept nogil:
@@ -250,55 +269,74 @@ cdef class Balance:
             giver.surplus_us -= giver.surplus_us // giver.surplus
             giver.surplus -= 1
 
-    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
+    cdef void on_hold(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t hops,
+                      uint64_t giver) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
-        if task == NULL or task.node < 0 or not self.nodes[task.node].peer:
+        cdef int at = self.slot_of(giver) if home_of(owner) == self.home else -1
+        if at >= 0 and self.nodes[at].peer and self.nodes[at].alive:
+            # Whoever gave it answers for it until it is known here: what a dying broker has sent may be lost.
+            self.out.put(A_HOLD, at, NULL, owner, id, attempt, hops)
+        if at >= 0 and self.way_to(owner) < 0:
+            self.out.put(A_CANCEL, peer, NULL, owner, id, attempt, CANCEL_ORPHAN)
+        # Notices from different brokers overtake each other: the one with more hops is the later one.
+        if task == NULL or task.node < 0 or not self.nodes[task.node].peer or (
+                attempt != task.attempt or hops <= task.hops):
             return
         if task.owner_slot < 0:
-            if task.node == peer:
-                self._forget(task)  # it has arrived: from now on its own broker keeps track of it
+            self._forget(task)      # from now on its own broker keeps track of it
             return
         self.nodes[task.node].given -= 1
         self.nodes[peer].given += 1
         task.node = peer
+        task.hops = <uint8_t>hops
 
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
-        # A result from elsewhere may overtake the notice of who has the task.
+        # A result from elsewhere may overtake the notice of who has the task; of our own nodes only the holder has one.
         if task != NULL and (task.node == node or (task.node >= 0 and self.nodes[node].peer)):
             self._forget(task)
+        elif not self.nodes[node].peer:
+            self.dropped += 1
+            return -1
         return self.way_to(owner)
 
-    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, int *verdict) noexcept nogil:
+    cdef int on_answer(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, int *verdict) noexcept nogil:
         # A holder that gave the task up no longer holds it; the owner decides what follows. "Started" from a node
         # that has meanwhile given it away means only that it is not there.
-        cdef btask_t *task
+        cdef btask_t *task = self._find(owner, id)
         if verdict[0] == V_NOT_STARTED:
-            return self.on_result(node, owner, id)
-        task = self._find(owner, id)
+            return self.way_to(owner) if task != NULL and task.attempt != attempt else self.on_result(node, owner, id)
         if task != NULL and task.node != node:
             verdict[0] = V_UNKNOWN
         return self.way_to(owner)
 
-    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id) noexcept nogil:
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
-        if task != NULL and task.node == peer:
+        if task != NULL and task.node == peer and task.attempt == attempt:
             self._forget(task)
         return self.way_to(owner)
 
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
-        cdef void *of = <void *>owner if self.nodes[node].peer else NULL
-        if task == NULL:
-            self.out.put(A_ANSWER, node, of, id, attempt, V_UNKNOWN, mode)
-        elif task.node >= 0:
+        # The answer goes to the owner's broker itself: what it has been told of the task must come before.
+        cdef int to = self.way_to(owner)
+        cdef int verdict = V_UNKNOWN
+        if not self.nodes[node].peer and owner != self.nodes[node].incarnation:
+            self.dropped += 1
+            return
+        if task != NULL and task.node >= 0:
+            task.cancelled = mode == CANCEL_ORPHAN
             self.out.put(A_CANCEL, task.node, NULL, owner, id, attempt, mode)
-        else:
+            return
+        if task != NULL and task.attempt <= attempt:
             # Its entry stays in the queue, where match() finds it cancelled and frees it.
             task.cancelled = 1
             table_pop(&self.tasks, self._key(owner, id))
-            self.out.put(A_ANSWER, node, of, id, attempt, V_NOT_STARTED, mode)
+            if task.attempt == attempt:
+                verdict = V_NOT_STARTED
+        if to >= 0:
+            self.out.put(A_ANSWER, to, <void *>owner if self.nodes[to].peer else NULL, id, attempt, verdict, mode)
 
     cdef void _lose(self, btask_t *task, uint64_t cause, bint blamed) noexcept nogil:
         cdef int to = self.way_to(task.owner)
@@ -334,7 +372,7 @@ cdef class Balance:
                     table_pop(&self.tasks, self._key(task.owner, task.id))
                 else:
                     # It runs on elsewhere; whoever holds it drops it if it has not started.
-                    self.out.put(A_CANCEL, task.node, NULL, task.owner, task.id, task.attempt, 0)
+                    self.out.put(A_CANCEL, task.node, NULL, task.owner, task.id, task.attempt, CANCEL_ORPHAN)
                     self._forget(task)
             else:
                 self._lose(task, cause, task.owner == blamed_owner and task.id == blamed_id)
@@ -376,6 +414,9 @@ cdef class Balance:
         for i in range(self.asking_count):
             slot = self.asking[i]
             node = &self.nodes[slot]
+            # One that crashed a worker runs in few places, and may wait for ever where all nodes wait themselves.
+            if task.flags & T_RETRIED and node.idle_count <= 0:
+                continue
             if slot != task.giver and home_of(task.owner) != node.incarnation:
                 return slot
         return -1

@@ -15,8 +15,8 @@ from scoop._core.outbox cimport (
     A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
-    K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN,
-    next_record, put_blob, put_raw, put_record, reader_t, span_t)
+    K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION,
+    ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
 cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
@@ -107,7 +107,7 @@ cdef class Broker:
         # A stranger's first record must be HELLO with the incarnation that is its identity.
         cdef reader_t reader
         cdef record_t r
-        cdef uint64_t[2] numbers
+        cdef uint64_t[3] numbers
         cdef held_t *constant = self.constants
         cdef int slot
         reader.data = data
@@ -123,11 +123,15 @@ cdef class Broker:
             return
         numbers[0] = PROTOCOL_VERSION
         numbers[1] = slot
-        put_record(self.out_of(slot), K_WELCOME, 2, numbers)
+        numbers[2] = self._namesake(&r)
+        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
         while constant != NULL:
             put_raw(self.out_of(slot), constant.data, constant.size)
             constant = constant.next
         self.feed(slot, data + reader.pos, size - reader.pos)
+
+    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+        return 0
 
     cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil:
         cdef reader_t reader
@@ -150,6 +154,7 @@ cdef class Broker:
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
         cdef int to, verdict
+        cdef uint64_t grace = 0
         if r.kind == K_TASK:
             self._on_task(slot, r)
         elif r.kind == K_RESULT:
@@ -163,16 +168,22 @@ cdef class Broker:
             self.balance.on_cancel(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4])
         elif r.kind == K_ANSWER:
             verdict = <int>r.num[4]
-            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], &verdict)
+            to = self.balance.on_answer(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], &verdict)
             r.num[4] = <uint64_t>verdict
             if to >= 0 and self.balance.nodes[to].alive:
                 put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])
         elif r.kind == K_NEED:
             self._forward(self.balance.way_to(r.num[F_OWNER]), r)
         elif r.kind == K_FORM:
-            self._forward(self.balance.way_to(r.num[1]), r)
+            # Whoever could send another's functions could have anything run in its name.
+            if self.balance.nodes[slot].peer or r.num[2] == self.balance.nodes[slot].incarnation:
+                self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
+        elif r.kind == K_LEAVE:
+            self.balance.on_leave(slot)
+            if r.num[1]:
+                put_record(self.out_of(slot), K_STOP, 1, &grace)    # all that it has said before is read
 
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil:
         cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)

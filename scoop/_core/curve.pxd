@@ -17,7 +17,6 @@ cdef class Keys:
     cdef bytes _secret
     cdef int guard(self, Socket socket) except -1
     cdef int present(self, Socket socket, bytes server_key) except -1
-    cdef int _limit(self, Socket socket) except -1
 
 cdef class Gate:
     cdef readonly Socket socket

@@ -18,8 +18,8 @@ from posix.unistd cimport close, dup
 
 from scoop._core.libzmq cimport (
     ZMQ_BACKLOG, ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT,
-    ZMQ_EVENT_LISTENING, ZMQ_HANDSHAKE_IVL, ZMQ_MAXMSGSIZE, ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_ZAP_DOMAIN,
-    ZMQ_ZAP_ENFORCE_DOMAIN)
+    ZMQ_EVENT_LISTENING, ZMQ_HANDSHAKE_IVL, ZMQ_MAXMSGSIZE, ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_TCP_KEEPALIVE_CNT,
+    ZMQ_TCP_KEEPALIVE_IDLE, ZMQ_TCP_KEEPALIVE_INTVL, ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
 from scoop._core.net cimport api, check_rc
 from scoop._core.table cimport table_free, table_get, table_put
 
@@ -58,9 +58,23 @@ cdef enum:
     PROVED_BYTES = 400          # a client's greeting and HELLO have 266 bytes, with its INITIATE more than 520
     REST_NS = 1000000000
     FD_MAX = 1 << 20
+    QUIET_S = 10                # the kernel asks after the other host when it has said nothing for so long,
+    ASK_S = 5                   # again and again; what no answer means is decided elsewhere (links.pyx)
+    ASKS_MAX = 127
 
 # One record is below 4 GiB, and records that travel with it fill a frame of 256 KiB at most.
 MESSAGE_BYTES_MAX = (4 << 30) + (1 << 20)
+
+
+cdef int _limit(Socket socket) except -1:
+    cdef int64_t most = MESSAGE_BYTES_MAX
+    socket.set_bytes(ZMQ_MAXMSGSIZE, (<char *>&most)[:sizeof(most)])
+    socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_IDLE, QUIET_S)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_INTVL, ASK_S)
+    socket.set_number(ZMQ_TCP_KEEPALIVE_CNT, ASKS_MAX)
+    return 0
 
 
 cdef class Keys:
@@ -96,13 +110,7 @@ cdef class Keys:
         socket.set_bytes(ZMQ_ZAP_DOMAIN, b"scoop")
         socket.set_number(ZMQ_ZAP_ENFORCE_DOMAIN, 1)
         socket.set_number(ZMQ_BACKLOG, BACKLOG)
-        return self._limit(socket)
-
-    cdef int _limit(self, Socket socket) except -1:
-        cdef int64_t most = MESSAGE_BYTES_MAX
-        socket.set_bytes(ZMQ_MAXMSGSIZE, (<char *>&most)[:sizeof(most)])
-        socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
-        socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
+        _limit(socket)
         return 0
 
     cdef int present(self, Socket socket, bytes server_key) except -1:
@@ -110,7 +118,8 @@ cdef class Keys:
         socket.set_bytes(ZMQ_CURVE_SERVERKEY, server_key)
         socket.set_bytes(ZMQ_CURVE_PUBLICKEY, self.public)
         socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
-        return self._limit(socket)
+        _limit(socket)
+        return 0
 
     def secure(self, Socket socket not None, bytes server_key not None):
         """Let `socket` connect with these keys to whoever has `server_key`, from now on."""

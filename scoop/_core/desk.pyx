@@ -75,6 +75,7 @@ cdef class Desk(Store):
             self.stopped = True
         elif r.kind == K_WELCOME:
             self.welcomed = True
+            self.namesake = r.num[3]
 
     cdef void _on_task(self, record_t *r) noexcept nogil:
         cdef call_t *call
@@ -108,7 +109,10 @@ cdef class Desk(Store):
             self._keep_parcel(K_FORM, call.owner, call.fn, none, r.span[F_TASK_FORM])
         self.received += 1
         self.stamp(AT_RECEIVED)
-        self.queue.put_foreign(call)
+        if self.leaving:
+            self.give_back(call)
+        else:
+            self.queue.put_foreign(call)
 
     cdef void _on_result(self, record_t *r) noexcept nogil:
         cdef call_t *call
@@ -154,13 +158,14 @@ cdef class Desk(Store):
         pthread_cond_signal(&self.noticeable)
 
     cdef void _on_cancel(self, record_t *r) noexcept nogil:
-        cdef call_t *call = self.queue.find_foreign(r.num[F_OWNER], r.num[F_ID])
+        cdef call_t *call = self.queue.find_foreign(r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT])
         cdef uint64_t[5] numbers
         numbers[0] = r.num[F_OWNER]
         numbers[1] = r.num[F_ID]
         numbers[2] = r.num[F_ATTEMPT]
         if call != NULL:
-            numbers[3] = V_NOT_STARTED
+            # Of an older copy its owner is not to believe that it was the last.
+            numbers[3] = V_NOT_STARTED if call.attempt == r.num[F_ATTEMPT] else V_UNKNOWN
         else:
             numbers[3] = V_STARTED if self.has_begun(r.num[F_OWNER], r.num[F_ID]) else V_UNKNOWN
         numbers[4] = r.num[4]

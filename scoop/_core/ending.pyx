@@ -96,7 +96,8 @@ cdef class Ending(Notices):
                     reason = self.node.block(NULL, 0, may, False)
                 self.node.draining = False
                 self._after_block(reason)
-                if self._runnable(s):
+                # A wait that is over goes on before new work begins.
+                if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s):
                     self.run_next(s)
             else:
                 with nogil:

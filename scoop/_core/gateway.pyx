@@ -13,11 +13,12 @@ from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEN
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK, buf_free,
-    next_record, put_raw, put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK,
+    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, buf_free, next_record, put_raw, put_record, put_task, reader_t)
 
 cdef enum:
     MESSAGES_PER_SOCKET = 512
+    ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
 
 
 cdef class Gateway(Roads):
@@ -51,6 +52,9 @@ cdef class Gateway(Roads):
             raise MemoryError("there are too many brokers")
         if self.know(number, address, meta, key, slot, neighbour):
             self._offer_constants(slot)
+        if self.watching:
+            with nogil:
+                self.settle()           # by hand, brokers greet each other at once
 
     def remove_peer(self, uint64_t number):
         """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
@@ -85,18 +89,20 @@ cdef class Gateway(Roads):
             put_task(self.out_of(slot), r.num[F_OWNER], r.num[F_ID], <uint32_t>r.num[F_ATTEMPT],
                      <uint32_t>r.num[F_TASK_HOPS] + 1, <uint32_t>r.num[F_TASK_FLAGS], <uint32_t>r.num[F_TASK_FN],
                      r.num[F_TASK_EST], r.span[F_TASK_LINEAGE].data, r.span[F_TASK_FORM], r.span[F_TASK_PAYLOAD])
-            self.federation.on_task(slot, r.num[F_TASK_EST], False, now_ns() // 1000)
+            self.federation.on_task(slot, r.num[F_TASK_EST], False, self._now_us())
         free(held)
 
     cdef void _carry_far(self, action_t *x) noexcept nogil:
-        cdef uint64_t[4] numbers
+        cdef uint64_t[5] numbers
         numbers[0] = x.a
         numbers[1] = x.b
         numbers[2] = x.c
+        numbers[3] = x.d
+        numbers[4] = <uint64_t>x.slot
         if x.kind == A_SEND_TASK:
             self._pass_on(x.node, <held_t *>x.slot)
         elif x.kind == A_HOLD:
-            put_record(self.out_of(x.node), K_HOLD, 2, numbers)
+            put_record(self.out_of(x.node), K_HOLD, 5, numbers)
         elif x.kind == A_ASK:
             put_record(self.out_of(x.node), K_ASK, 2, numbers)
         elif x.kind == A_REFUSE:
@@ -109,8 +115,14 @@ cdef class Gateway(Roads):
             numbers[2] = x.a
             numbers[3] = x.b
             put_record(&self.hint, K_HINT, 4, numbers)
-            self.meta.send(&self.hint)
+            self._publish()
             self.hint.size = 0
+
+    cdef void _publish(self) noexcept nogil:
+        self.meta.send(&self.hint)
+
+    cdef uint64_t _now_us(self) noexcept nogil:
+        return now_ns() // 1000
 
     def _offer_constants(self, int slot):
         # Those that nodes of ours have set; others come from their own brokers.
@@ -135,24 +147,28 @@ cdef class Gateway(Roads):
     cdef void _receive_hints(self) noexcept nogil:
         cdef zmq_msg_t message
         cdef uint64_t peer = 0
-        cdef reader_t reader
-        cdef record_t r
-        cdef int got = 1, count = 0, slot
+        cdef int got = 1, count = 0
         while got == 1 and count < MESSAGES_PER_SOCKET:
             message_init(&message)
             got = self.ears.receive(&message, &peer)
             if got == 1:
                 count += 1
-                reader.data = message_data(&message)
-                reader.size = message_size(&message)
-                reader.pos = 0
-                if next_record(&reader, &r) == 1 and r.kind == K_HINT:
-                    slot = self.balance.slot_of(r.num[1])
-                    if slot >= 0:
-                        self.federation.on_hint(slot, r.num[2], <int64_t>r.num[3], now_ns() // 1000)
-                else:
-                    self.malformed += 1
+                self._on_hint(message_data(&message), message_size(&message))
             message_close(&message)
+
+    cdef void _on_hint(self, const char *data, size_t size) noexcept nogil:
+        cdef reader_t reader
+        cdef record_t r
+        cdef int slot
+        reader.data = data
+        reader.size = size
+        reader.pos = 0
+        if next_record(&reader, &r) == 1 and r.kind == K_HINT:
+            slot = self.balance.slot_of(r.num[1])
+            if slot >= 0:
+                self.federation.on_hint(slot, r.num[2], <int64_t>r.num[3], self._now_us())
+        else:
+            self.malformed += 1
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
         cdef bint peer = self.balance.nodes[slot].peer != 0
@@ -163,21 +179,51 @@ cdef class Gateway(Roads):
             elif r.kind != K_STOP:
                 Broker._on_record(self, slot, r)
         elif r.kind == K_TASK:
-            self.federation.on_task(slot, r.num[F_TASK_EST], True, now_ns() // 1000)
+            self.federation.on_task(slot, r.num[F_TASK_EST], True, self._now_us())
             self._on_task(slot, r)
         elif r.kind == K_LOST:
-            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID]), r)
+            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT]), r)
         elif r.kind == K_ASK:
             self._on_ask(slot, r)
         elif r.kind == K_REFUSE:
-            self.federation.on_refuse(slot, r.num[1], now_ns() // 1000)
+            self.federation.on_refuse(slot, r.num[1], self._now_us())
+        elif r.kind == K_WELCOME:
+            self._on_origin_at(slot, r)
         elif r.kind == K_HOLD:
-            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID])
+            self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])
         elif r.kind == K_STOP:
             self.stop_all = True
             self.stopped = True
-        elif r.kind != K_REQUEST and r.kind != K_SURPLUS:
+        elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
             Broker._on_record(self, slot, r)
+
+    cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
+        if r.num[2] == ORIGIN_HERE:
+            self.origin_at = self.balance.nodes[slot].incarnation
+        if not self.told[slot]:
+            self._greet(slot)           # each side notes the connection by what comes
+
+    cdef void _announce(self) noexcept nogil:
+        # All brokers are to know each other, and that the origin is here: with us it is gone.
+        cdef int slot
+        self.newcomers = False
+        for slot in range(self.balance.node_count):
+            if self.roles[slot] == ROLE_ORIGIN and self.balance.nodes[slot].alive:
+                self.has_origin = True
+        for slot in range(self.balance.node_count):
+            if self.greets and self.balance.nodes[slot].incarnation != self.greets:
+                continue
+            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
+                    self.told[slot] != 1 + self.has_origin):
+                self._greet(slot)
+
+    cdef void _greet(self, int slot) noexcept nogil:
+        cdef uint64_t[3] numbers
+        self.told[slot] = 1 + self.has_origin
+        numbers[0] = PROTOCOL_VERSION
+        numbers[1] = ORIGIN_HERE if self.has_origin else 0
+        numbers[2] = 0
+        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0
@@ -187,13 +233,15 @@ cdef class Gateway(Roads):
         if lack > 0 and work > 0:       # our own come first
             tasks = tasks * max(<int64_t>0, work - lack) // work
             work = max(<int64_t>0, work - lack)
-        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, now_ns() // 1000)
+        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, self._now_us())
 
     # ----------------------------------------------------------------------------------------- turning
 
     cdef void settle(self) noexcept nogil:
         if self.lost != NULL:
             self._on_lost()
+        if self.newcomers:
+            self._announce()
         self._stop_nodes()
         self._carry_out(NULL, 0)        # what peers have asked for is credit before tasks are given out
         self.balance.match()
@@ -206,14 +254,14 @@ cdef class Gateway(Roads):
         cdef int64_t work = 0
         cdef int64_t lack = self.balance.lack_us(&idle)
         cdef int64_t tasks = self.balance.spare(&work)
-        self.federation.decide(lack, idle, tasks, work, now_ns() // 1000)
+        self.federation.decide(lack, idle, tasks, work, self._now_us())
 
     cdef int64_t _patience_us(self) noexcept nogil:
         cdef uint64_t until = self.federation.next_us()
         cdef uint64_t now
         if until == 0:
             return -1
-        now = now_ns() // 1000
+        now = self._now_us()
         return 0 if until <= now else <int64_t>(until - now)
 
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil:
@@ -262,6 +310,13 @@ cdef class Gateway(Roads):
 
     # ------------------------------------------------------------------------------------ from Python
 
+    def end(self):
+        """End the job: all nodes and brokers are told to stop, as when the origin says so."""
+        self.stop_all = True
+        self.stopped = True
+        with nogil:
+            self.settle()
+
     def step(self, int fd, double timeout_s):
         """One turn of at most `timeout_s` seconds; returns whether the descriptor `fd` is readable."""
         cdef int rc
@@ -273,13 +328,25 @@ cdef class Gateway(Roads):
             rc = self.turn(fd, patience)
         return rc == 1
 
-    def run(self, int fd):
-        """Serve until the descriptor `fd` is readable or the job is over; blocks without the GIL. True: the former."""
+    def run(self, int fd, double for_s):
+        """Serve until the descriptor `fd` is readable, the job is over, or the time; blocks without the GIL.
+
+        Returns:
+            Whether `fd` is readable.
+        """
         cdef int rc = 0
+        cdef int64_t patience, left
+        cdef uint64_t until = now_ns() // 1000 + <uint64_t>(for_s * 1e6)
         while rc == 0 and not self.stopped:
             with nogil:
                 while rc == 0 and not self.stopped:
-                    rc = self.turn(fd, self._patience_us())
+                    left = <int64_t>(until - now_ns() // 1000)
+                    if left <= 0:
+                        break
+                    patience = self._patience_us()
+                    rc = self.turn(fd, left if patience < 0 or patience > left else patience)
+            if rc == 0:
+                break
             if rc == -1:
                 rc = 0              # a signal: Python's handlers run here
         return rc == 1

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from scoop._core.broker cimport Broker, lost_t
 from scoop._core.desk cimport Desk, pthread_mutex_t
+from scoop._core.links cimport link_t
 from scoop._core.net cimport Socket
 from scoop._core.wire cimport buf_t
 
@@ -27,6 +28,8 @@ cdef class Lead:
     cdef readonly bint spins            # a wait may look for a while before it sleeps: not on one core
     cdef buf_t local_in
     cdef buf_t outgoing
+    cdef public bint watched            # note the connection to the broker: somebody watches it
+    cdef link_t link
     cdef lost_t *posted                 # losses that other threads reported, under the lock
     cdef readonly int pid
 

@@ -12,6 +12,7 @@ from scoop._core.desk cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
 from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
 from scoop._core.libzmq cimport zmq_msg_t
+from scoop._core.links cimport link_note, link_state
 from scoop._core.net cimport (
     block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
     timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
@@ -124,6 +125,8 @@ cdef class Lead:
             got = self.socket.receive(&message, &peer)
             if got == 1:
                 self.desk.handle(message_data(&message), message_size(&message), now)
+                if self.watched:
+                    link_note(&self.link, &message, now)
                 count += 1
             message_close(&message)
 
@@ -183,6 +186,22 @@ cdef class Lead:
                 self.hurried = True
                 self.turn(0)
                 self._leave_lead()
+
+    @property
+    def stopped(self):
+        """Whether the broker has said that the job is over."""
+        return self.desk.stopped
+
+    def link_state(self, double lease_s):
+        """What has become of the connection to the broker, if `watched`: see `scoop._core.links`.
+
+        Args:
+            lease_s: how long its host may leave the kernel's questions unanswered.
+
+        Returns:
+            0: not known, 1: it stands, 2: unanswered for so long, 3: it has ended.
+        """
+        return link_state(&self.link, <uint64_t>(lease_s * 1000))
 
     def drive(self):
         """Body of the driver thread: leads whenever the main thread does not. Blocks until `stop`."""

@@ -40,7 +40,8 @@ cdef class LocalQueue:
     cdef call_t *next_foreign(self) noexcept nogil
     # The next call to give away, NULL if none: foreign ones from the end, then the oldest own.
     cdef call_t *give(self, bint own_only) noexcept nogil
-    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil
+    # Takes it out, unless it is of a later attempt.
+    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
     cdef call_t *pop_stale(self) noexcept nogil
     cdef int park(self, call_t *call) noexcept nogil
     # The function has arrived: its calls wait for their turn again.

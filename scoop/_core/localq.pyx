@@ -54,12 +54,12 @@ cdef inline call_t *_ring_pop_back(ring_t *r) noexcept nogil:
     return r.items[(r.head + r.count) & r.mask]
 
 
-cdef call_t *_ring_remove(ring_t *r, uint64_t owner, uint64_t id) noexcept nogil:
+cdef call_t *_ring_remove(ring_t *r, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
     cdef size_t i, j
     cdef call_t *call
     for i in range(r.count):
         call = r.items[(r.head + i) & r.mask]
-        if call.id == id and call.owner == owner:
+        if call.id == id and call.owner == owner and call.attempt <= attempt:
             for j in range(i, r.count - 1):
                 r.items[(r.head + j) & r.mask] = r.items[(r.head + j + 1) & r.mask]
             r.count -= 1
@@ -165,11 +165,11 @@ cdef class LocalQueue:
             return call
         return self.oldest_own()
 
-    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id) noexcept nogil:
+    cdef call_t *find_foreign(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
         # Rare (a cancel or a recall); the queue is as short as the credit.
-        cdef call_t *call = _ring_remove(&self.foreign, owner, id)
+        cdef call_t *call = _ring_remove(&self.foreign, owner, id, attempt)
         if call == NULL:
-            return _ring_remove(&self.parked, owner, id)
+            return _ring_remove(&self.parked, owner, id, attempt)
         self.foreign_count -= 1
         self.foreign_us -= call.est_us
         return call

@@ -61,6 +61,8 @@ cdef class Node(Lead):
             reason |= W_STOPPED
         if reason == 0 and may & MAY_WORK and not self.desk.remote_only:
             self.desk.ask_work(True)
+        if reason == 0 and self.desk.leaving:
+            self.desk.leave_if_done()
         pthread_mutex_unlock(&self.desk.lock)
         return reason
 
@@ -232,6 +234,21 @@ cdef class Node(Lead):
             put_record(&self.desk.out, K_STOP, 1, &grace)
             pthread_mutex_unlock(&self.desk.lock)
         self.flush()
+
+    @property
+    def left(self):
+        """Whether this process has said that it holds nothing any more, after `leave`."""
+        return bool(self.desk.left)
+
+    def leave(self):
+        """Take no more tasks, give back those that have not started, and stop when the others are over.
+
+        For a worker. Returns at once; safe to call twice.
+        """
+        pthread_mutex_lock(&self.desk.lock)
+        self.desk.begin_leaving()
+        pthread_mutex_unlock(&self.desk.lock)
+        self.hurry()
 
     def flush(self):
         """Send what is put down. Blocks until the thread that leads, if any, has made room."""

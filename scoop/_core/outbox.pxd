@@ -9,7 +9,7 @@ cdef enum action_kind_t:
     A_DROP = 4          # forget slot
     A_ANSWER = 5        # to node (the owner): task a, attempt b, verdict c, mode d
     A_CANCEL = 6        # to node (the holder): owner a, task b, attempt c, mode d
-    A_HOLD = 7          # to node (the owner's broker): task b of owner a is here now
+    A_HOLD = 7          # to node (a peer): where task b of owner a, attempt c, hops d, is now; slot: its giver
     A_ASK = 8           # to node (a peer): give us up to a us of work; b nodes have nothing to do
     A_REFUSE = 9        # to node (a peer): there is nothing to give here; a may have more
     A_HINT = 10         # to all neighbours: a tasks, b us of work more than is needed here; c sequence

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.broker cimport Broker
 from scoop._core.curve cimport Gate, Keys, Porter
+from scoop._core.links cimport link_t
 from scoop._core.net cimport Context, Socket
 
 # How frames get to a node.
@@ -25,7 +26,13 @@ cdef class Roads(Broker):
     cdef Porter meta_porter
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
+    cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
+    cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
+    cdef bint newcomers             # somebody has come since the others were told
+    cdef link_t *links              # by slot, if `watching`
+    cdef public bint watching       # note by which connection each one comes
     cdef dict peers                 # number -> (address, meta address, key)
+    cdef dict names                 # name of a process -> its incarnation
     cdef bytes introduction         # our HELLO
     cdef readonly uint64_t strangers    # frames that came in another's name
     cdef readonly uint64_t dropped_frames   # for whom there was no way
@@ -33,6 +40,8 @@ cdef class Roads(Broker):
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
     cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil
+    cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept
+    cdef bint _is_alive(self, uint64_t incarnation) noexcept
     cdef int _introduced(self, uint64_t number, bytes text) except -1
     cdef int _send_by(self, uint8_t way, int slot) noexcept nogil
     cdef void _try_to_dial(self, int slot) noexcept

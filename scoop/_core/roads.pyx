@@ -13,7 +13,8 @@ from scoop._core.balance cimport NODES_MAX
 from scoop._core.curve cimport is_from
 from scoop._core.libzmq cimport (
     ZMQ_CONNECT_ROUTING_ID, ZMQ_IPV6, ZMQ_RECONNECT_IVL_MAX, ZMQ_SUBSCRIBE, zmq_msg_t)
-from scoop._core.net cimport message_close, message_data, message_init, message_size
+from scoop._core.links cimport LINK_DOWN, LINK_SILENT, link_note, link_state, link_t
+from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns
 from scoop._core.wire cimport (
     K_HELLO, PROTOCOL_VERSION, ROLE_BROKER, buf_free, buf_t, next_record, put_raw, reader_t, record_t)
 from scoop._core.wire import encode
@@ -31,12 +32,19 @@ cdef class Roads(Broker):
             raise ValueError("a broker of a federation has a number from 1")
         self.number = number
         self.peers = {}
+        self.names = {}
         self.ways = <uint8_t *>calloc(NODES_MAX, 1)
-        if self.ways == NULL:
+        self.roles = <uint8_t *>calloc(NODES_MAX, 1)
+        self.told = <uint8_t *>calloc(NODES_MAX, 1)
+        self.links = <link_t *>calloc(NODES_MAX, sizeof(link_t))
+        if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.ways)
+        free(self.roles)
+        free(self.told)
+        free(self.links)
 
     def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None):
         """Open the sockets to other hosts.
@@ -80,11 +88,14 @@ cdef class Roads(Broker):
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
         # Notes how to reach a broker. Nothing is sent before there is something for it.
         cdef bint fresh = number not in self.peers
+        cdef bint heard = not fresh and self.peers[number][1] == meta
         self.gate.allow(key, number)
         self.peers[number] = (address, meta, key)
         if fresh:
             self.ways[slot] = WAY_NONE
-        if fresh and neighbour and meta:
+            self.roles[slot] = ROLE_BROKER
+            self.newcomers = self.watching
+        if neighbour and meta and not heard:
             self.keys.present(self.ears, key)
             self.ears.connect(meta)
         return fresh
@@ -146,7 +157,7 @@ cdef class Roads(Broker):
 
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil:
         cdef zmq_msg_t message
-        cdef uint64_t peer
+        cdef uint64_t peer, now = now_ns()
         cdef int got = 1, count = 0, slot
         while got == 1 and count < MESSAGES_PER_SOCKET:
             peer = 0
@@ -157,6 +168,7 @@ cdef class Roads(Broker):
                 slot = self.balance.slot_of(peer)
                 if way == WAY_DOOR and not is_from(&message, peer):
                     self.strangers += 1
+                    peer = 0
                 elif slot >= 0 and (self.ways[slot] == way or self.balance.nodes[slot].peer):
                     if self.ways[slot] == WAY_NONE:
                         self.ways[slot] = way
@@ -165,6 +177,10 @@ cdef class Roads(Broker):
                     self._meet(peer, way, message_data(&message), message_size(&message))
                 else:
                     self.strangers += 1
+                if self.watching and peer:
+                    slot = self.balance.slot_of(peer)
+                    if slot >= 0 and self.roles[slot]:
+                        link_note(&self.links[slot], &message, now)
             message_close(&message)
         return count
 
@@ -194,9 +210,51 @@ cdef class Roads(Broker):
         slot = self.balance.slot_of(peer)
         if slot >= 0:
             self.ways[slot] = way
+            self.roles[slot] = <uint8_t>r.num[3]
+            self.newcomers = self.watching
+
+    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+        cdef uint64_t number
+        with gil:
+            number = self._take_name(hello.span[5].data[:hello.span[5].size], hello.num[1])
+        return number if number > 1 else 0
+
+    cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept:
+        cdef uint64_t number = 1
+        cdef bytes wanted = name
+        while name in self.names and self._is_alive(self.names[name]):
+            number += 1
+            name = wanted + b"-%d" % number
+        self.names[name] = incarnation
+        return number
+
+    cdef bint _is_alive(self, uint64_t incarnation) noexcept:
+        cdef int slot = self.balance.slot_of(incarnation)
+        return slot >= 0 and self.balance.nodes[slot].alive
 
     cdef int _introduced(self, uint64_t number, bytes text) except -1:
         raise NotImplementedError
+
+    def ended_links(self, double lease_s):
+        """Whose connection has ended, or is unanswered for longer than the lease, if `watching`.
+
+        Args:
+            lease_s: how long a host may leave the kernel's questions unanswered.
+
+        Returns:
+            A list of (incarnation or broker's number, role in HELLO, whether the connection has ended, whether it
+            had said that it would leave).
+        """
+        cdef int slot, state
+        cdef uint64_t lease_ms = <uint64_t>(lease_s * 1000)
+        cdef list found = []
+        for slot in range(self.balance.node_count):
+            if self.roles[slot] and self.balance.nodes[slot].alive:
+                state = link_state(&self.links[slot], lease_ms)
+                if state >= LINK_SILENT:
+                    found.append((self.balance.nodes[slot].incarnation, self.roles[slot], state == LINK_DOWN,
+                                  self.balance.nodes[slot].leaving != 0))
+        return found
 
     def close(self):
         """Close all sockets but the local one; what was sent goes out within a second."""

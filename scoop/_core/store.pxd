@@ -87,7 +87,10 @@ cdef class Store:
     cdef uint64_t next_id
     cdef readonly bint remote_only  # calls never run in this process
     cdef volatile bint stopped      # the broker said STOP
+    cdef bint leaving               # takes no more tasks, and ends when it holds nothing
+    cdef bint left                  # and has said so
     cdef bint welcomed              # the broker has answered our HELLO
+    cdef readonly uint64_t namesake     # makes our name unique at the broker; 0: it is
     cdef uint32_t surplus_told
     cdef readonly uint64_t malformed
     cdef readonly uint64_t exported
@@ -96,6 +99,9 @@ cdef class Store:
     cdef uint32_t _estimate_us(self, call_t *call) noexcept nogil
     cdef void tell_surplus(self, bint stuck) noexcept nogil
     cdef void ask_work(self, bint idle) noexcept nogil
+    cdef void begin_leaving(self) noexcept nogil
+    cdef void give_back(self, call_t *call) noexcept nogil
+    cdef void leave_if_done(self) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil

@@ -13,11 +13,13 @@ from posix.time cimport CLOCK_MONOTONIC, timespec
 from cpython.object cimport PyObject
 
 from scoop._core.call cimport M_ASKED, M_NOTIFY, M_PROMOTED, M_SUSPENDED, S_EXPORTED
+from scoop._core.localq cimport ring_pop
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport put_scalar
 from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
 from scoop._core.wire cimport (
-    CANCEL_RECALL, K_CANCEL, K_REQUEST, K_SURPLUS, T_RETRIED, T_SCALARS, buf_free, put_record, put_task)
+    CANCEL_RECALL, K_ANSWER, K_CANCEL, K_LEAVE, K_REQUEST, K_SURPLUS, T_RETRIED, T_SCALARS, V_NOT_STARTED, buf_free,
+    put_record, put_task)
 
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_condattr_t:
@@ -177,10 +179,52 @@ cdef class Store:
     cdef void ask_work(self, bint idle) noexcept nogil:
         # (locked)
         cdef uint64_t[2] numbers
+        if self.leaving:
+            return
         numbers[0] = self.queue.hunger(idle)
         numbers[1] = idle
         if numbers[0]:
             put_record(&self.out, K_REQUEST, 2, numbers)
+
+    cdef void begin_leaving(self) noexcept nogil:
+        # (locked) What has not started goes back; what runs, and its children, end here or elsewhere.
+        cdef uint64_t done = 0
+        cdef call_t *call = self.queue.next_foreign()
+        if not self.leaving:
+            put_record(&self.out, K_LEAVE, 1, &done)
+        self.leaving = True
+        while call != NULL:
+            self.give_back(call)
+            call = self.queue.next_foreign()
+        call = ring_pop(&self.queue.parked)
+        while call != NULL:
+            self.give_back(call)
+            call = ring_pop(&self.queue.parked)
+
+    cdef void give_back(self, call_t *call) noexcept nogil:
+        # (locked) To its owner, as if that had asked for it; a task that crashed a worker to the broker, for it must
+        # not run where it was submitted.
+        cdef uint64_t[5] numbers
+        numbers[0] = call.owner
+        numbers[1] = call.id
+        numbers[2] = call.attempt
+        numbers[3] = V_NOT_STARTED
+        numbers[4] = CANCEL_RECALL
+        if call.flags & T_RETRIED:
+            self.encode_call(call, &self.out)
+        else:
+            put_record(&self.out, K_ANSWER, 5, numbers)
+        free(call.data)
+        free(call)
+
+    cdef void leave_if_done(self) noexcept nogil:
+        # (locked) The broker answers with STOP, when it has read all that was said before.
+        cdef uint64_t done = 1
+        if self.left or self.begun.count or self.queue.own_count or self.queue.foreign_count or (
+                self.queue.parked.count or self.ledger.open.count):
+            return
+        self.left = True
+        put_record(&self.out, K_LEAVE, 1, &done)
 
     cdef void ask_stalled(self, uint64_t now) noexcept nogil:
         # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so

@@ -7,7 +7,7 @@ its kind; `docs/wire.md` is generated from the table in `wire.pyx`.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    PROTOCOL_VERSION = 1
+    PROTOCOL_VERSION = 2
     RECORD_FIELDS_MAX = 12
 
 # Kinds of records. The order is the number on the wire: never change it, only append.
@@ -30,7 +30,8 @@ cdef enum kind_t:
     K_REFUSE = 16
     K_HINT = 17
     K_HOLD = 18
-    K_END = 19
+    K_LEAVE = 19
+    K_END = 20
 
 # Who says HELLO.
 cdef enum:
@@ -62,6 +63,7 @@ cdef enum verdict_t:
 cdef enum:
     CANCEL_DROP = 0
     CANCEL_RECALL = 1
+    CANCEL_ORPHAN = 2   # its owner is dead
 
 cdef struct buf_t:
     char *data

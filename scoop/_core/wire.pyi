@@ -1,5 +1,6 @@
-from typing import Any
+from typing import Any, Final
 
+VERSION: Final[int]
 TABLE: dict[int, tuple[str, str, tuple[tuple[str, str], ...]]]
 
 def encode(kind: int, *fields: int | bytes) -> bytes: ...

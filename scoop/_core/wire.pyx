@@ -7,11 +7,13 @@ accepts only what the table allows. It never trusts a length: each is checked ag
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+VERSION = PROTOCOL_VERSION
+
 # kind: (name, who sends it to whom, fields after the kind). "u" unsigned integer, "b" byte string.
 TABLE = {
     K_HELLO: ("HELLO", "node to broker", (("incarnation", "u"), ("protocol", "u"), ("role", "u"), ("pid", "u"),
                                           ("name", "b"))),
-    K_WELCOME: ("WELCOME", "broker to node", (("protocol", "u"), ("slot", "u"))),
+    K_WELCOME: ("WELCOME", "broker to node", (("protocol", "u"), ("slot", "u"), ("namesake", "u"))),
     K_TASK: ("TASK", "both", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("flags", "u"),
                               ("function", "u"), ("estimate_us", "u"), ("lineage", "b"), ("form", "b"),
                               ("payload", "b"))),
@@ -32,7 +34,9 @@ TABLE = {
     K_ASK: ("ASK", "broker to broker", (("need_us", "u"), ("idle", "u"))),
     K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"),)),
     K_HINT: ("HINT", "broker to neighbours", (("broker", "u"), ("sequence", "u"), ("tasks", "u"), ("work_us", "u"))),
-    K_HOLD: ("HOLD", "holding broker to owner's broker", (("owner", "u"), ("id", "u"))),
+    K_HOLD: ("HOLD", "holding broker to owner's broker", (
+        ("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("giver", "u"))),
+    K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.

@@ -21,7 +21,7 @@ from scoop.launch.cores import OomCounter
 from scoop.launch.link import AGENT_SOCKET, JOB_VARIABLE
 from scoop.launch.loop import SIGNALS, Loop
 from scoop.launch.rundir import remove_run_dir, sweep_stale
-from scoop.launch.watched import QUICK_LIMIT, Restarts, Worker, prepare
+from scoop.launch.watched import EXIT_LEFT, QUICK_LIMIT, Restarts, Worker, prepare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,10 +196,13 @@ class Agent(Loop):
         now = time.monotonic()
         started_well = worker.started_well(now)
         worker.page.close()
-        planned = worker.planned or self._stopping or (code == 0 and not death["running"])
+        left = code == EXIT_LEFT and not death["running"]
+        planned = worker.planned or self._stopping or left or (code == 0 and not death["running"])
         oom = code == -signal.SIGKILL and not worker.planned and self._oom.moved()
         self._report({**death, "oom": oom, "planned": planned})
-        if not planned:
+        if left and not worker.planned:
+            self._fork()  # somebody wanted this one to go, not the pool to shrink
+        elif not planned:
             since = self._restarts.since
             if started_well or any(w.started > since and w.started_well(now) for w in self._workers.values()):
                 self._restarts.success()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextvars
 import faulthandler
+import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -16,6 +18,8 @@ from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
+from scoop.launch.profiling import profiled
+from scoop.launch.watched import EXIT_LEFT
 
 ENTRY = "scoop.launch.boot:worker_main"
 _MASK = (1 << 64) - 1
@@ -39,6 +43,28 @@ def start_driver(node: Node, name: str) -> threading.Thread:
     thread = threading.Thread(target=node.drive, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def leave_on_sigterm(node: Node) -> None:
+    """Let SIGTERM mean: give back what has not started, finish what runs, and end. The main thread only.
+
+    A process that a task forks ends by it as ever. The signal is held back meanwhile: one that came between
+    the fork and the first step of the child would be forgotten by the interpreter.
+    """
+    held: list[set[int]] = []
+
+    def before() -> None:
+        held.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.pop())
+
+    def in_child() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        after()
+
+    signal.signal(signal.SIGTERM, lambda *_: node.leave())
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
 
 
 def worker_main(spec: dict[str, Any], index: int) -> int:
@@ -66,7 +92,9 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
     node.hello(1, f"worker-{index}")
-    session.serve()
+    leave_on_sigterm(node)
+    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
+        session.serve()
     session.closed = True
     exits = sys.modules.get("scoop.launch.exits")
     if exits is not None:
@@ -76,7 +104,7 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.flush()
     socket.close()
     context.close()
-    return 0
+    return EXIT_LEFT if node.left else 0
 
 
 def broker_main(spec: dict[str, Any], _: int) -> int:

@@ -15,9 +15,9 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from scoop.errors import StartupFailed
-from scoop.launch import keyring
-from scoop.launch.origin import Origin, set_up_log
+from scoop.errors import PoolLost, StartupFailed
+from scoop.launch import keyring, vigil
+from scoop.launch.origin import Origin, daemon, set_up_log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Link:
         reach(where.address, deadline)
         card = find_card(where, deadline)
         check_versions(card, where.address)
+        where.broker = card.name or where.broker
         keys, incarnation = card.keys, card.incarnation
         if keys is None:
             keys, incarnation = Keys(), keyring.new_incarnation(card.number)
@@ -114,9 +115,10 @@ class Link:
         self.socket.connect(where.address)
         remote_only = where.is_origin and config.origin_idle
         self.node: Node = Node(Desk(incarnation, remote_only, config.crash_limit), None, self.socket)
+        self.node.watched = True
 
     def greet(self, session: Session, role: int, where: Place) -> None:
-        """Say hello and wait for the answer.
+        """Say hello and wait for the answer; makes the name unique if another process has it.
 
         Raises:
             StartupFailed: there is none.
@@ -131,6 +133,9 @@ class Link:
                     f"Start the broker first, then this; with {KEY_FILE} use a file that this broker has made"
                 )
             time.sleep(0.002)
+        if self.node.desk.namesake:
+            taken, where.name = where.name, f"{where.name}-{self.node.desk.namesake}"
+            log.warning("there is a %s at this broker already: this one is %s", taken, where.name)
 
     def close(self) -> None:
         """Close socket and context."""
@@ -201,6 +206,7 @@ class ByHand(Origin):
     """The origin of a job whose other processes were started by hand."""
 
     def __init__(self, where: Place, config: Config) -> None:
+        from scoop import current
         from scoop.launch import cores, exits
 
         # How many others there are, or will be, is not known; maps are cut as for the cores here.
@@ -212,12 +218,20 @@ class ByHand(Origin):
             exits.register(self)
             self._open(self._link.node)
             self._link.greet(self.session, ROLE_ORIGIN, where)
+            current.worker_name = where.name
+            daemon(lambda: self._watch(where), "scoop-supervisor")
         except BaseException:
             exits.forget(self)
             if self._threads:
                 self.node.stop()
             self._link.close()
             raise
+
+    def _watch(self, where: Place) -> None:
+        gone = vigil.watch_broker(self.node, self.config.lease, self._finished)
+        if gone and not self._finished.is_set():
+            self.failure = PoolLost(f"the broker at {where.address} is gone: {gone}")
+            self.session.fail_all(self.failure)
 
     def _kill(self) -> None:
         self.node.stop_others()
@@ -249,6 +263,7 @@ def serve() -> bool:
 
     Raises:
         StartupFailed: the broker cannot be reached or does not take this process.
+        PoolLost: the broker is gone.
     """
     from scoop import current
 
@@ -265,13 +280,20 @@ def serve() -> bool:
     session = Session(link.node, contextvars.copy_context(), False, Future, os.urandom(16))
     session.copy = config.copy
     driver = boot.start_driver(link.node, "scoop-driver")
+    lifeline: vigil.Lifeline | None = None
     try:
-        current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         link.greet(session, ROLE_WORKER, where)
+        current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         log.info("%s serves %s at %s", where.name, where.broker, where.address)
+        boot.leave_on_sigterm(link.node)
+        lifeline = vigil.Lifeline(link.node, where.address, config.lease, config.stop_grace)
         session.serve()
+        if lifeline.lost:
+            raise PoolLost(lifeline.lost)
     finally:
         session.closed = True
+        if lifeline is not None:
+            lifeline.over.set()
         link.node.stop()
         driver.join(1.0)
         link.node.flush()

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from scoop.config import Option
 
 LATER = (
-    "--tunnel",
-    "--profile",
-    "--rsh",
-    "--check",
     "--backend",
     "-b",
 )
@@ -49,9 +45,27 @@ LAUNCH = {
     "--prolog": ("TEXT", "line of shell to run on the other hosts before anything else"),
     "--ssh-executable": ("COMMAND", "in place of ssh, with its own arguments"),
     "--nice": ("N", "lower the priority of everything on all hosts"),
+    "--profile": ("FOLDER", "write a profile of each process there, to be read with pstats"),
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
 }
 """Options for several hosts: flag, what its value is, and what it says."""
+
+TUNNEL_HELP = "let everything between the hosts go through ssh; no port is opened"
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_STEP_ID")
+"""Any of them may mean that a launcher has started this process beside others."""
+
+BATCH_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_JOBID",
+    "PE_HOSTFILE",
+    "SGE_TASK_ID",
+    "PBS_JOBID",
+    "PBS_NODEFILE",
+    "LSB_JOBID",
+    "LSB_MCPU_HOSTS",
+)
+"""Any of them may mean that this is a batch job; only then is more imported to find out."""
 
 
 class CommandError(Exception):
@@ -76,6 +90,7 @@ class Command:
         self.wants: str = ""
         self.hosts: list[str] = []
         self.launch: dict[str, str] = {}
+        self.check = False
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -103,6 +118,8 @@ def parse(argv: Sequence[str]) -> Command:
             rest.insert(0, word)
             break
         _option(word, by_flag, command, rest)
+    if not rest and command.check:
+        return command
     if not rest:
         raise CommandError("there is no program to run")
     if rest[0] == "-":
@@ -119,6 +136,14 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         return
     if name in LAUNCH:
         command.launch[name] = given if equals else _value(name, given, rest)
+        return
+    if name == "--rsh":
+        raise CommandError("--rsh: rsh is not safe on a network; if you must, --ssh-executable rsh takes it")
+    if name == "--tunnel":
+        command.launch[name] = "1"
+        return
+    if name == "--check":
+        command.check = True
         return
     if name in LATER:
         raise CommandError(f"{name} is not in this version yet")
@@ -184,6 +209,10 @@ def usage() -> str:
         lines += textwrap.wrap(text, 78, initial_indent=" " * 6, subsequent_indent=" " * 6,
                                break_on_hyphens=False)  # fmt: skip
     lines += [
+        "  --tunnel",
+        f"      {TUNNEL_HELP}",
+        "  --check",
+        "      run nothing: show what each host has, or what to mend before a program can run there",
         "",
         "other:",
         "  -m module",
@@ -223,7 +252,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
-        if command.hosts or command.launch:
+        current.profile_folder = (
+            os.path.abspath(command.launch["--profile"]) if "--profile" in command.launch else ""
+        )
+        if command.check:
+            from scoop.launch import several
+
+            return several.check(command.hosts, command.launch)
+        if any(name in os.environ for name in RANK_VARIABLES):
+            from scoop.launch import several
+
+            status = several.take_rank(command.hosts, command.launch)
+            if status is not None:
+                return status
+        started = current.session is not None
+        if not started and (
+            command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
+        ):
             from scoop.launch import several
 
             if not several.begin(command.hosts, command.launch):

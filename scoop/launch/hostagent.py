@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 from scoop.launch import process
 from scoop.launch.agent import Agent, serve
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
+    from scoop.launch.watched import Worker
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "gone")
+TO_BROKER = ("allow", "peers", "gone", "lost")
 READ_SIZE = 64 << 10
 _IN, _OUT = 3, 4
 
@@ -40,7 +42,8 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
-        from scoop.launch.keyring import versions
+        self._leaving = False
+        from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
             {
@@ -48,7 +51,7 @@ class HostAgent(Agent):
                 "host": socket.gethostname(),
                 "cores": available_cores(),
                 "versions": versions(),
-                "executable": sys.executable,
+                "libzmq": libzmq_version(),
             }
         )
 
@@ -56,24 +59,31 @@ class HostAgent(Agent):
         """One message from the origin: those of `Agent`, and what the broker is to hear."""
         if message.get("op") in TO_BROKER:
             self._tell_broker(message)
+        elif message.get("op") == "ping":
+            self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
         else:
             super().handle(message)
 
     def _on_start(self, message: Message) -> None:
+        if message["broker"] is not None:
+            if not self._prepare_broker(message):
+                return
+            self._start_broker(message)
+        super()._on_start(message)
+
+    def _prepare_broker(self, message: Message) -> bool:
         from scoop.launch import rundir
 
         try:
             self._run_dir = rundir.make_run_dir()
         except (OSError, rundir.RunDirError) as error:
             self._fail(str(error))
-            return
+            return False
         rundir.sweep_stale(os.path.dirname(self._run_dir))
         spec = message["spec"]
         spec["broker"] = f"ipc://{self._run_dir}/broker"
-        spec["run_dirs"] = [self._run_dir]
-        spec["host"] = socket.gethostname()
-        self._start_broker(message)
-        super()._on_start(message)
+        spec["run_dirs"] = [*spec["run_dirs"], self._run_dir]
+        return True
 
     # ------------------------------------------------------------------------------------ the broker
 
@@ -99,6 +109,7 @@ class HostAgent(Agent):
         try:
             process.default_signals(SIGNALS)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a batch system tells all; its agent ends it
             os.setsid()
             self._set_death_signal(signal.SIGKILL)
             if os.getppid() != self._pid:
@@ -137,7 +148,13 @@ class HostAgent(Agent):
             self._unwatch(descriptor)
             return
         for message in self._broker_decoder.feed(data):
-            self.send(message)
+            if message["op"] == "cut":
+                print(
+                    f"scoop: the host of the program is gone: {message['how']}", file=sys.stderr, flush=True
+                )
+                self._stop(0.0)
+            else:
+                self.send(message)
 
     def _report(self, death: Message) -> None:
         super()._report(death)
@@ -149,7 +166,42 @@ class HostAgent(Agent):
         incarnation = incarnation_of(spec["base"], death["worker"], spec["home"])
         owner, task = blamed(death.get("running") or [], incarnation)
         detail = pack_loss(death) if task else b""
-        self._tell_broker({"op": "lost", "node": incarnation, "owner": owner, "task": task, "detail": detail})
+        loss = {"op": "lost", "node": incarnation, "owner": owner, "task": task, "detail": detail}
+        if self._start["broker"] is not None:
+            self._tell_broker(loss)
+        else:
+            self.send(loss)  # the origin passes it on to the broker, which another agent has started
+
+    # ---------------------------------------------------------------------------------------- leaving
+
+    def _on_signal(self) -> None:
+        numbers = set(os.read(self._wake, 4096))
+        self._reap()
+        if self._origin or self._leaving or signal.SIGHUP in numbers:
+            self._told_to_end(numbers)
+        elif signal.SIGTERM in numbers:
+            self._leave()
+
+    def _leave(self) -> None:
+        """This host leaves the job: its workers give back what has not started, and finish what runs."""
+        self._leaving = True
+        self.send({"op": "leaving"})
+        for worker in self._workers.values():
+            worker.planned = True
+            process.kill(worker.pid, signal.SIGTERM)
+        self._left()
+
+    def _left(self) -> None:
+        if self._leaving and not self._workers and not self._stopping:
+            self._stop(0.0)
+
+    def _fork(self) -> None:
+        if not self._leaving:
+            super()._fork()
+
+    def _bury(self, worker: Worker) -> None:
+        super()._bury(worker)
+        self._left()
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:

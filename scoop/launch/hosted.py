@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
 from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
+from scoop.launch import tunnel
 from scoop.launch.link import Decoder, encode
 from scoop.launch.overlay import neighbours
-from scoop.launch.standing import self_test
+from scoop.launch.standing import ROLE_BROKER, self_test
+from scoop.launch.vigil import LOOK_S, Vigil
+
+ROOT = 1
+"""Number of the broker on the origin's host."""
+
+SILENCE_S = 15.0
+"""A host whose kernel has not answered for so long counts as lost."""
 
 
 def route_to(host: str) -> str:
@@ -41,14 +50,30 @@ class HostBroker:
         self._local = Socket(self._context, "router")
         self._local.bind(spec["socket"])
         self._gateway = Gateway(self._local, spec["number"])
+        self._vigil = Vigil(self._gateway, SILENCE_S if spec["number"] == ROOT else spec["lease"])
+        self._gateway.greets = (
+            ROOT  # each host has a connection with the origin's, and only with that one at once
+        )
+        self._told: set[int] = set()
         self._keys = Keys()
+        self._address, self._meta = self._open_tunnelled(spec) if spec["tunnel"] else self._open(spec)
+
+    def _open(self, spec: dict[str, Any]) -> tuple[str, str]:
+        """Listen at TCP ports; returns the addresses under which other hosts reach them."""
         bind = spec["bind"] or route_to(spec["origin"])
         address, meta = self._gateway.open(self._context, self._keys, endpoint(bind, 0), endpoint(bind, 0))
         self_test(self._gateway, self._context, address, self._link.fileno())
         name = spec["name"] or bind
-        self._address = endpoint(name, int(address.rpartition(":")[2]))
-        self._meta = endpoint(name, int(meta.rpartition(":")[2]))
-        self._gateway.introduce(self._address, self._meta)
+        near = endpoint(name, int(address.rpartition(":")[2])), endpoint(name, int(meta.rpartition(":")[2]))
+        self._gateway.introduce(*near)
+        return near
+
+    def _open_tunnelled(self, spec: dict[str, Any]) -> tuple[str, str]:
+        address, meta = tunnel.listening(os.path.dirname(spec["socket"].removeprefix("ipc://")))
+        self._gateway.open(self._context, self._keys, address, meta)
+        self_test(self._gateway, self._context, address, self._link.fileno())
+        self._gateway.introduce("", "")  # each host has another name for it; the origin tells them
+        return address, meta
 
     def serve(self) -> int:
         """Say where it listens, and dispatch until the agent closes the link. Blocks."""
@@ -67,16 +92,28 @@ class HostBroker:
         descriptor = self._link.fileno()
         self._link.setblocking(False)
         while True:
-            if not self._gateway.run(descriptor) and self._gateway.stopped:
+            if not self._gateway.run(descriptor, LOOK_S) and self._gateway.stopped:
                 # The job is over; the agent ends this process when the workers are gone.
                 while not self._gateway.step(descriptor, 1.0):
                     pass
+            self._look_for_losses()
             if not self._hear():
                 break
         self._gateway.close()
         self._local.close()
         self._context.close()
         return 0
+
+    def _look_for_losses(self) -> None:
+        # Its agent's link may be silent for long without an end: what is between the hosts says more.
+        for number, role, how in self._vigil.gone():
+            if role != ROLE_BROKER or number in self._told:
+                continue
+            self._told.add(number)
+            if self._gateway.number == ROOT:
+                self._link.sendall(encode({"op": "silent", "number": number, "how": how}))
+            elif number == ROOT:
+                self._link.sendall(encode({"op": "cut", "how": how}))
 
     def _hear(self) -> bool:
         try:

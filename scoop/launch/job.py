@@ -14,82 +14,27 @@ import threading
 import time
 from typing import Any
 
-from scoop.config import Config
 from scoop.errors import PoolLost, StartupFailed
-from scoop.launch import exits, logs, remote
-from scoop.launch.hosted import route_to
+from scoop.launch import exits, orders
+from scoop.launch.hostlink import ANY, HostLink, own_address
 from scoop.launch.keyring import new_incarnation, versions
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
-from scoop.launch.plan import Share
-from scoop.launch.spawn import AgentHandle, AgentLost
 
-PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scoop.config import Config
+    from scoop.launch import remote
+    from scoop.launch.plan import Share
+
 START_S = 30.0
 """How long all hosts together may take to start."""
 
-TAIL_BYTES = 4096
-ANY = "*"
 WORKERS_PER_HOST = 100_000  # numbers of workers in messages: host times this, plus the worker's own
 
 log = logging.getLogger("scoop")
-
-
-class HostLink:
-    """One host of the job, as the origin sees it."""
-
-    def __init__(self, number: int, share: Share) -> None:
-        self.number = number
-        self.share = share
-        self.name = share.host.name
-        self.handle: AgentHandle | None = None
-        self.broker: dict[str, Any] | None = None
-        self.hello: dict[str, Any] | None = None
-        self.failure = ""
-        self.ready = False
-        self.gone = False
-        self.workers = 0
-        self._tail = b""
-        self._errors = -1
-
-    def start(self, way: remote.Way, job: str) -> None:
-        """Start its agent's command. Raises OSError if that cannot be done."""
-        if self.share.local:
-            command = way.agent(os.getpid())
-        else:
-            command = way.by_ssh(self.share.host, job)
-        self.handle, self._errors = remote.connect(command, job)
-        threading.Thread(target=self._read_errors, name="scoop-errors", daemon=True).start()
-
-    def _read_errors(self) -> None:
-        # What the command itself says: why it has failed, and warnings of the login there.
-        while True:
-            data = os.read(self._errors, TAIL_BYTES)
-            if not data:
-                os.close(self._errors)
-                return
-            self._tail = (self._tail + data)[-TAIL_BYTES:]
-            if self.broker is not None:
-                sys.stderr.write(data.decode(errors="replace"))
-
-    def last_words(self) -> str:
-        """The end of what its command wrote to standard error."""
-        time.sleep(0.05)  # the thread that reads it may be a moment behind
-        lines = self._tail.decode(errors="replace").strip().splitlines()
-        return "; ".join(line.strip() for line in lines[-4:]) or "its command ended without a word"
-
-
-def own_address(others: list[str]) -> str:
-    """Where this host's broker listens: its address on the way to the first other whose name it knows.
-
-    Names that only ssh knows, or that nobody knows, say nothing; if there is no other kind, all addresses.
-    """
-    for name in others:
-        try:
-            return route_to(name)
-        except OSError:
-            continue
-    return ANY if others else "127.0.0.1"
 
 
 class Job(Origin):
@@ -101,23 +46,32 @@ class Job(Origin):
         config: options; its `workers` is not looked at.
         name: under which other hosts reach this one; found out if empty.
         missing_max: so many hosts may fail to start.
+        links: makes the link to a host from its number and share.
+        bind: where this host's broker listens; found out if empty.
 
     Raises:
         StartupFailed: a host cannot be started; the text names it and says why.
     """
 
     def __init__(
-        self, shares: list[Share], way: remote.Way, config: Config, name: str = "", missing_max: int = 0
+        self,
+        shares: list[Share],
+        way: remote.Way,
+        config: Config,
+        name: str = "",
+        missing_max: int = 0,
+        links: Callable[[int, Share], HostLink] = HostLink,
+        bind: str = "",
     ) -> None:
         super().__init__(0, total=1, config=config)
         set_up_log(config)
         self._way = way
-        self._bind = own_address([share.host.name for share in shares if not share.local])
+        self._bind = bind or own_address([share.host.name for share in shares if not share.local])
         self._name = name or (socket.gethostname() if self._bind == ANY else self._bind)
         self._missing_max = missing_max
         self._id = os.urandom(8).hex()
         self._overlay_seed = int.from_bytes(os.urandom(4), "little")
-        self._hosts = [HostLink(number, share) for number, share in enumerate(shares, 1)]
+        self._hosts = [links(number, share) for number, share in enumerate(shares, 1)]
         self._changed = threading.Condition()
         self._running = False
         self._output = Output()
@@ -132,6 +86,7 @@ class Job(Origin):
             self._finished.set()
             self._end_hosts(0.0)
             self._output.close()
+            self._close_tunnel()
             raise
 
     # --------------------------------------------------------------------------------------- starting
@@ -151,13 +106,13 @@ class Job(Origin):
             reader.start()
         deadline = time.monotonic() + START_S
         with self._changed:
-            while not all(host.broker or host.failure for host in self._hosts):
+            while not all(host.is_up() or host.failure for host in self._hosts):
                 if self._hosts[0].failure or self._too_many_failed():
                     break
                 if not self._changed.wait(deadline - time.monotonic()):
                     break
         for host in self._hosts:
-            if not host.broker and not host.failure and not self._too_many_failed():
+            if not host.is_up() and not host.failure and not self._too_many_failed():
                 host.failure = f"no answer within {START_S:g} s ({host.last_words()})"
         failed = [host for host in self._hosts if host.failure]
         if self._hosts[0].failure or self._too_many_failed():
@@ -175,17 +130,21 @@ class Job(Origin):
         # Nobody is sent to a gate that does not know him yet: libzmq does not try again after a refusal.
         keys = ("number", "address", "meta", "public")
         peers = [{key: host.broker[key] for key in keys} for host in self._hosts if host.broker]
-        for host in self._hosts:
-            self._send(host, {"op": "allow", "peers": peers})
+        leaders = [host for host in self._hosts if host.leads]
+        if self._way.tunnel is not None:
+            self._way.tunnel.open(leaders, self._way)
+        for host in leaders:
+            host.send({"op": "allow", "peers": peers})
         with self._changed:
-            while not all(host.ready or host.failure for host in self._hosts):
+            while not all(host.ready or host.failure for host in leaders):
                 if not self._changed.wait(deadline - time.monotonic()):
                     break
-        lost = [host.name for host in self._hosts if not host.ready]
+        lost = [host.name for host in self._hosts if host.failure or (host.leads and not host.ready)]
         if lost:
             raise StartupFailed(f"lost while the job was starting: {', '.join(lost)}")
-        for host in self._hosts:
-            self._send(host, {"op": "peers", "peers": peers})
+        for host in leaders:
+            seen = peers if self._way.tunnel is None else self._way.tunnel.seen_from(host, peers)
+            host.send({"op": "peers", "peers": seen})
 
     def _connect(self) -> None:
         from scoop import current
@@ -206,7 +165,7 @@ class Job(Origin):
         self.node.hello(2, "origin")
         current.size = self._total
         self._running = True
-        log.info("%d workers on %d hosts", self._total, len(self._hosts))
+        log.info("%d workers on %d hosts", self._total, sum(host.leads for host in self._hosts))
 
     # ----------------------------------------------------------------------------------- supervising
 
@@ -238,7 +197,11 @@ class Job(Origin):
         elif op == "broker":
             with self._changed:
                 host.broker = message
+                followers = [other for other in self._hosts if other.leader is host and other is not host]
                 self._changed.notify_all()
+            for other in followers:
+                if other.hello is not None:
+                    other.send(self._start_order(other))
         elif op == "allowed":
             with self._changed:
                 host.ready = True
@@ -247,13 +210,26 @@ class Job(Origin):
             worker = host.number * WORKERS_PER_HOST + message["worker"]
             prefix = b"" if host.share.local else f"{host.name}: ".encode()
             self._output.put(worker, message["stream"], message["data"], prefix)
+        elif op == "started":
+            host.alive.add(message["worker"])
         elif op == "died":
-            self._output.worker_ended(host.number * WORKERS_PER_HOST + message["worker"])
-            if not message.get("planned") and not self._finished.is_set():
-                which = f"{host.name}-{message['worker']}"
-                log.warning("worker %s (process %d) died: %s", which, message["pid"], how_it_died(message))
+            self._on_death(host, message)
+        elif op == "lost":
+            host.leader.send(message)
+        elif op == "silent":
+            self._on_silent(message)
+        elif op == "leaving":
+            host.leaving = True
+            log.info("host %s leaves: it was told to by a signal", host.name)
         elif op == "failed":
             self._fail(host, message["error"].strip())
+
+    def _on_death(self, host: HostLink, message: dict[str, Any]) -> None:
+        host.alive.discard(message["worker"])
+        self._output.worker_ended(host.number * WORKERS_PER_HOST + message["worker"])
+        if not message.get("planned") and not self._finished.is_set():
+            which = f"{host.name}-{message['worker']}"
+            log.warning("worker %s (process %d) died: %s", which, message["pid"], how_it_died(message))
 
     def _on_hello(self, host: HostLink, message: dict[str, Any]) -> None:
         ours = versions()
@@ -263,47 +239,32 @@ class Job(Origin):
                     host, f"it has {name} {there}, this host has {name} {ours.get(name)}: use the same"
                 )
                 return
-        host.hello = message
         count = host.share.count if host.share.count is not None else message["cores"]
         host.workers = count - 1 if host.share.local else count
-        base = random_incarnation()
-        host.handle.send(self._start_message(host, base))  # type: ignore[union-attr]
+        host.base = random_incarnation()
+        with self._changed:
+            host.greet(message)
+            host.leader = self._leader_of(host)
+            can_start = host.leads or host.leader.broker is not None
+            self._changed.notify_all()
+        if can_start:
+            host.send(self._start_order(host))
 
-    def _start_message(self, host: HostLink, base: int) -> dict[str, Any]:
-        from scoop.launch import boot, cores
+    def _leader_of(self, host: HostLink) -> HostLink:
+        """Whose broker a host's workers connect to; here each host has one of its own."""
+        return host
 
-        local = host.share.local
-        assert host.hello is not None
-        processes = host.workers + (1 if local else 0)
-        caps = cores.thread_caps(
-            max(processes, 1), host.hello["cores"], os.environ, threads=self.config.threads
-        )
-        return {
-            "op": "start",
-            "count": host.workers,
-            "entry": boot.ENTRY,
-            "preload": list(PRELOAD),
-            "env": caps,
-            "sys_path": [*filter(None, [self._way.pythonpath]), *sys.path],
-            "cwd": self._way.folder,
-            "broker": {
-                "number": host.number,
-                "bind": self._bind if local else "",
-                "name": self._name if local else "",
-                "origin": self._name,
-                "seed": self._overlay_seed,
-            },
-            "spec": {
-                "base": base,
-                "home": host.number,
-                "seed": self.seed,
-                "copy": self._copy,
-                "initializer": b"",
-                "size": sum(other.share.count or 1 for other in self._hosts),
-                "level": log.getEffectiveLevel(),
-                "levels": logs.describe(),
-            },
+    def _start_order(self, host: HostLink) -> dict[str, Any]:
+        broker = {
+            "bind": self._bind if host.share.local else "",
+            "name": self._name if host.share.local else "",
+            "origin": self._name,
+            "seed": self._overlay_seed,
         }
+        size = sum(other.share.count or 1 for other in self._hosts)
+        return orders.start(
+            host, self._way, self.config, broker, {"seed": self.seed, "copy": self._copy, "size": size}
+        )
 
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:
@@ -311,6 +272,13 @@ class Job(Origin):
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
+
+    def _on_silent(self, message: dict[str, Any]) -> None:
+        """The kernel of a host does not answer: its agent's link would take long to notice."""
+        for host in self._hosts:
+            if host.number == message["number"] and not host.gone and host.handle is not None:
+                log.warning("host %s: %s", host.name, message["how"])
+                host.handle.give_up()
 
     def _on_gone(self, host: HostLink) -> None:
         """Its agent is gone, and everything of this job on that host with it."""
@@ -320,21 +288,30 @@ class Job(Origin):
             return
         if self._finished.is_set():
             return
-        log.warning("host %s is gone, and its workers with it", host.name)
+        if host.leaving:
+            log.info("host %s has left", host.name)
+        else:
+            log.warning("host %s is gone, and its workers with it", host.name)
         if host.share.local:
             self.failure = PoolLost("the agent of this host is gone")
             self.session.fail_all(self.failure)
             return
-        for other in self._hosts:
-            if other is not host:
-                self._send(other, {"op": "gone", "number": host.number})
+        self._tell_loss(host)
 
-    def _send(self, host: HostLink, message: dict[str, Any]) -> None:
-        try:
-            if host.handle is not None and not host.gone:
-                host.handle.send(message)
-        except AgentLost:
-            pass  # its thread tells
+    def _tell_loss(self, host: HostLink) -> None:
+        """Let the brokers know that a host is gone."""
+        from scoop.launch.boot import incarnation_of
+
+        if host.leads:
+            for other in self._hosts:
+                if other.leader is host and other is not host and other.handle is not None:
+                    other.handle.stop(0.0)  # its workers have lost their broker
+                elif other.leads and other is not host:
+                    other.send({"op": "gone", "number": host.number})
+        else:
+            for index in sorted(host.alive):
+                node = incarnation_of(host.base, index, host.leader.number)
+                host.leader.send({"op": "lost", "node": node, "owner": 0, "task": 0, "detail": b""})
 
     # ----------------------------------------------------------------------------------------- ending
 
@@ -380,3 +357,8 @@ class Job(Origin):
         self._socket.close()
         self._context.close()
         self._output.close()
+        self._close_tunnel()
+
+    def _close_tunnel(self) -> None:
+        if self._way.tunnel is not None:
+            self._way.tunnel.close()

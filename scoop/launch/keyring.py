@@ -32,12 +32,13 @@ class Card:
 
     Attributes:
         number: of the broker.
+        name: of the broker, for messages.
         address, meta: where it listens for tasks and for subscribers.
         public: its public key.
         allow: directory for the public keys of those who want to connect; empty in a key file.
         keys: key pair of the one who holds this card; None where each makes its own.
         incarnation: the name that goes with `keys`; 0 without.
-        host: the broker's host name.
+        host, pid: the broker's host name, and its process there.
         versions: of Python and scoop there.
         path: the file that it was read from.
     """
@@ -46,10 +47,12 @@ class Card:
         self.path = path
         try:
             self.number = int(held["number"])
+            self.name = str(held.get("name", ""))
             self.address = str(held["address"])
             self.meta = str(held["meta"])
             self.public = str(held["public"]).encode()
             self.host = str(held.get("host", ""))
+            self.pid = int(held.get("pid", 0))
             self.allow = str(held.get("allow", ""))
             self.versions = {str(name): str(value) for name, value in held.get("versions", {}).items()}
             secret = held.get("client_secret")
@@ -58,16 +61,26 @@ class Card:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise KeyringError(f"{path} is no key file of scoop: {type(error).__name__}: {error}") from None
 
+    def is_stale(self) -> bool:
+        """Whether the broker was on this host and its process is gone."""
+        if self.host != socket.gethostname() or not self.pid:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except OSError:
+            return True  # or somebody else's by now
+        return False
 
-def directory(environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
-    """The private directory of cards; made if it is not there.
+
+def directory(kind: str = "brokers", environ: dict[str, str] | os._Environ[str] = os.environ) -> str:
+    """The private directory of cards, one of each kind; made if it is not there.
 
     Raises:
         KeyringError: it cannot be made, or others could write into it.
     """
     home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     above = os.path.join(home, "scoop")
-    path = os.path.join(above, "brokers")
+    path = os.path.join(above, kind)
     try:
         # One by one: `makedirs` gives its mode to the last one only.
         for each in (above, path):
@@ -132,13 +145,16 @@ def write_private(path: str, text: str) -> None:
 class Shown:
     """The card of a broker of this process, shown until `withdraw`."""
 
-    def __init__(self, number: int, address: str, meta: str, keys: Keys, folder: str | None = None) -> None:
+    def __init__(
+        self, number: int, address: str, meta: str, keys: Keys, folder: str | None = None, name: str = ""
+    ) -> None:
         folder = directory() if folder is None else folder
-        name = _file_name(address)
-        self.path = os.path.join(folder, f"{name}.card")
-        self.allow = os.path.join(folder, f"{name}.allow")
+        file_name = _file_name(address)
+        self.path = os.path.join(folder, f"{file_name}.card")
+        self.allow = os.path.join(folder, f"{file_name}.allow")
         self.card: dict[str, Any] = {
             "number": number,
+            "name": unique_name(name, folder, address) if name else "",
             "address": address,
             "meta": meta,
             "public": keys.public.decode(),
@@ -191,6 +207,22 @@ class Shown:
             pass
 
 
+def unique_name(wanted: str, folder: str, address: str) -> str:
+    """The name, or with a number behind it if another broker whose card is in `folder` has it and is alive.
+
+    Args:
+        wanted: what it is to be.
+        folder: of cards.
+        address: where the broker listens: a card for it is an older one.
+    """
+    taken = {card.name for card in _cards(folder) if card.address != address and not card.is_stale()}
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
 def _file_name(address: str) -> str:
     return address.removeprefix("tcp://").replace("/", "_").replace("[", "").replace("]", "")
 
@@ -206,14 +238,7 @@ def find(address: str, folder: str | None = None) -> Card:
     """
     folder = directory() if folder is None else folder
     wanted = urlsplit(address)
-    cards = []
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".card"):
-            path = os.path.join(folder, name)
-            try:
-                cards.append(Card(json.loads(read_private(path)), path))
-            except (KeyringError, ValueError):
-                continue
+    cards = _cards(folder)
     for card in cards:
         if card.address == address:
             return card
@@ -225,6 +250,18 @@ def find(address: str, folder: str | None = None) -> Card:
         f"no key for the broker at {address}: {folder} knows {known}. Start the broker first; on a host that "
         "does not share your home, name a key file in SCOOP_KEY_FILE"
     )
+
+
+def _cards(folder: str) -> list[Card]:
+    cards = []
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".card"):
+            path = os.path.join(folder, name)
+            try:
+                cards.append(Card(json.loads(read_private(path)), path))
+            except (KeyringError, ValueError):
+                continue
+    return cards
 
 
 def _same_host(host: str, card: Card) -> bool:
@@ -256,6 +293,13 @@ def versions() -> dict[str, str]:
     from scoop import __version__
 
     return {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}", "scoop": __version__}
+
+
+def libzmq_version() -> str:
+    """That of the libzmq in use."""
+    from scoop._core.net import LIBZMQ_VERSION
+
+    return ".".join(map(str, LIBZMQ_VERSION))
 
 
 def new_incarnation(number: int) -> int:

@@ -113,6 +113,9 @@ class Loop:
     def _on_signal(self) -> None:
         numbers = set(os.read(self._wake, 4096))
         self._reap()
+        self._told_to_end(numbers)
+
+    def _told_to_end(self, numbers: set[int]) -> None:
         if numbers & {signal.SIGTERM, signal.SIGHUP}:
             self._fail(f"the agent (process {self._pid}) was told to end by a signal")
             self._stop(0.0)

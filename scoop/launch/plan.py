@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from scoop.launch.hosts import Host, HostListError, merge
@@ -37,13 +38,17 @@ def is_local(host: Host, own_names: Sequence[str]) -> bool:
     """Whether a host is the one of this process; one with a user or a port is reached by ssh all the same."""
     if host.user or host.port:
         return False
-    return host.name in LOCAL_NAMES or host.name in own_names
+    if host.name in LOCAL_NAMES or host.name in own_names:
+        return True
+    # Batch systems name hosts with their domain or without, whatever the host itself does.
+    short, _, domain = host.name.partition(".")
+    return any(own.partition(".")[0] == short and not (domain and "." in own) for own in own_names)
 
 
 def names_of_this_host() -> list[str]:
-    """The host's name, with and without its domain."""
-    name = socket.gethostname()
-    return list(dict.fromkeys([name, name.partition(".")[0]]))
+    """The host's name, and what Slurm calls it in a job."""
+    names = [socket.gethostname(), os.environ.get("SLURMD_NODENAME", "")]
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def make(hosts: Sequence[Host], workers: int | None, own_names: Sequence[str]) -> list[Share]:
@@ -77,12 +82,12 @@ def make(hosts: Sequence[Host], workers: int | None, own_names: Sequence[str]) -
             raise HostListError(
                 f"{workers} workers for {len(taking)} hosts: each host needs one at least, this one too"
             )
-        _deal(taking, left)
+        deal(taking, left)
     first = here[0] if here else Share(Host("127.0.0.1"), True, 1)
     return [first, *rest]
 
 
-def _deal(shares: Sequence[Share], workers: int) -> None:
+def deal(shares: Sequence[Share], workers: int) -> None:
     """Give each share its part: evenly, but no more than its count while others have room."""
     caps = [share.count for share in shares]
     given = [0] * len(shares)

@@ -108,6 +108,7 @@ class Pool(Origin):
 
     def _begin_agent(self) -> None:
         """Tell the agent what to start."""
+        from scoop import current
         from scoop.launch import boot, logs
 
         assert self._agent is not None
@@ -127,6 +128,7 @@ class Pool(Origin):
                 "run_dirs": [self._run_dir],
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "profile": current.profile_folder,
             },
             env=self._thread_caps(),
         )

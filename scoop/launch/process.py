@@ -99,10 +99,10 @@ def kill_group(pid: int) -> None:
             pass
 
 
-def kill(pid: int) -> None:
-    """SIGKILL to a child that has not been waited for."""
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """A signal, SIGKILL by default, to a child that has not been waited for."""
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except (ProcessLookupError, PermissionError):  # the latter: it runs a set-user-id program
         pass
 
@@ -189,7 +189,7 @@ def default_signals(numbers: tuple[int, ...]) -> None:
 
 
 def run_entry(entry: str, spec: dict[str, Any], index: int) -> NoReturn:
-    """Call "module:function" with the spec and the index, and end this process with its status.
+    """Call "module:function" with the spec and the index, and end this process with the status it returns.
 
     Ends without the interpreter's clean-up: that would run the exit handlers of what the agent imported.
     """
@@ -198,8 +198,7 @@ def run_entry(entry: str, spec: dict[str, Any], index: int) -> NoReturn:
         module, _, name = entry.partition(":")
         __import__(module)
         function = getattr(sys.modules[module], name)
-        function(spec, index)
-        status = 0
+        status = _exit_status(function(spec, index))
     except SystemExit as error:
         status = _exit_status(error.code)
     except BaseException:

@@ -1,6 +1,7 @@
 """How an agent is started on a host: the command, and the process that connects us with it.
 
-One command for each host, by ssh as the user's configuration says: host keys are checked, nothing is asked.
+One command for each host: the batch system's own launcher in its jobs, else ssh as the user's configuration
+says: host keys are checked, nothing is asked.
 The remote side gets this process's PATH, LD_LIBRARY_PATH, virtual environment and working directory.
 """
 
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scoop.launch.hosts import Host
+    from scoop.launch.launchers import Launcher
+    from scoop.launch.tunnel import Tunnel
 
 CONNECT_S = 5
+ALIVE_S, ALIVE_TIMES = 5, 3
+"""After how many seconds ssh asks a silent host whether it is there, and how often before it gives it up."""
+
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LANG", "LC_ALL")
 _PROGRAM = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
@@ -37,6 +43,8 @@ class Way:
         nice: by how much to lower the priority there.
         folder: working directory there; that of this process if empty.
         pythonpath: put before the module search path there.
+        launcher: of the batch system, in place of ssh.
+        tunnel: through which everything goes; None: hosts reach each other by TCP.
     """
 
     def __init__(
@@ -47,6 +55,8 @@ class Way:
         nice: int = 0,
         folder: str = "",
         pythonpath: str = "",
+        launcher: Launcher | None = None,
+        tunnel: Tunnel | None = None,
     ) -> None:
         self.executable = executable or sys.executable
         self.ssh = shlex.split(ssh) or ["ssh"]
@@ -54,6 +64,8 @@ class Way:
         self.nice = nice
         self.folder = folder or os.getcwd()
         self.pythonpath = pythonpath
+        self.launcher = launcher
+        self.tunnel = tunnel
 
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""
@@ -68,12 +80,18 @@ class Way:
         lines.append("exec " + shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
         return "\n".join(lines)
 
-    def by_ssh(self, host: Host, job: str) -> list[str]:
-        """The command that starts the agent on another host."""
+    def to(self, host: Host, job: str, number: int = 0) -> list[str]:
+        """The command that starts the agent on another host; `number` of its broker matters to a tunnel."""
+        # Some login shells are no Bourne shells.
+        line = shlex.join(["/bin/sh", "-c", self.script(job)])
+        if self.launcher is not None:
+            return self.launcher.command(host, line)
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
-        # Some login shells are no Bourne shells.
-        return [*self.ssh, *options, *port, host.target, shlex.join(["/bin/sh", "-c", self.script(job)])]
+        options += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
+        if self.tunnel is not None:
+            options += self.tunnel.options(number)
+        return [*self.ssh, *options, *port, host.target, line]
 
 
 def connect(command: Sequence[str], job: str) -> tuple[AgentHandle, int]:

@@ -222,6 +222,10 @@ class AgentHandle:
         if link >= 0:
             os.close(link)
 
+    def give_up(self) -> None:
+        """Kill what connects us with the agent, unreachable now: `receive` comes to its end."""
+        self._kill()
+
     def _kill(self) -> None:
         """Kill the agent; the kernel kills its workers with it."""
         # Only while it is our child is the number surely its own: the program may have waited for any child.

@@ -20,9 +20,12 @@ from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
 from scoop.launch import keyring, process
+from scoop.launch.vigil import Vigil
 
 LOOK_S = 0.5
-"""How often brokers that have not been found are looked for."""
+"""How often brokers that have not been found are looked for, and those that are gone."""
+
+ROLE_ORIGIN, ROLE_BROKER = 2, 3
 
 SELF_TEST_S = 3.0
 NUMBER_BITS = 20
@@ -80,6 +83,8 @@ class Standing:
     Args:
         address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``.
         peers: addresses of other brokers, and of their meta sockets.
+        lease_s: how long a host may be silent, its kernel included, before it counts as lost.
+        name: its name in messages; made unique.
         key_file: a path to write a key file to, for one process on a host that does not share this home.
 
     Raises:
@@ -89,12 +94,19 @@ class Standing:
     """
 
     def __init__(
-        self, address: str, meta: str, peers: Sequence[tuple[str, str]] = (), key_file: str = ""
+        self,
+        address: str,
+        meta: str,
+        peers: Sequence[tuple[str, str]] = (),
+        key_file: str = "",
+        lease_s: float = 60.0,
+        name: str = "broker",
     ) -> None:
         process.raise_descriptor_limit()  # strangers, who cost one each, are not to keep workers out
         self._keys = Keys()
         self._context = Context()
         self.gateway = Gateway(None, number_of(self._keys.public))
+        self._vigil = Vigil(self.gateway, lease_s)
         self._stop, self._stop_end = os.pipe()
         os.set_blocking(self._stop_end, False)
         self._wanted = list(peers)
@@ -105,7 +117,10 @@ class Standing:
         self._shown: keyring.Shown | None = None
         try:
             self_test(self.gateway, self._context, self.address, self._stop)
-            self._shown = keyring.Shown(self.gateway.number, self.address, self.meta, self._keys)
+            self._shown = keyring.Shown(self.gateway.number, self.address, self.meta, self._keys, name=name)
+            self.name = str(self._shown.card["name"])
+            if self.name != name:
+                log.warning("there is a broker %s already: this one is %s", name, self.name)
             if key_file:
                 self._shown.key_file(key_file)
             self.gateway.introduce(reachable(self.address), reachable(self.meta))
@@ -118,20 +133,22 @@ class Standing:
         if name is not None:
             self.gateway.gate.allow(bytes.fromhex(key), name)
 
-    def serve(self) -> None:
-        """Dispatch until SIGTERM, SIGINT, or the end of the job. Blocks; the main thread only."""
+    def take_signals(self) -> None:
+        """From now on SIGTERM and SIGINT end `serve`, also one that is yet to begin; the main thread only."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._stop_end, warn_on_full_buffer=False)
+
+    def serve(self) -> None:
+        """Dispatch until SIGTERM, SIGINT (see `take_signals`), or the end of the job. Blocks."""
         try:
-            while self._wanted and not self.gateway.stopped:
+            while not self.gateway.stopped:
                 self._look_for_peers()
+                self._look_for_losses()
                 until = time.monotonic() + LOOK_S
                 while time.monotonic() < until and not self.gateway.stopped:
                     if self.gateway.step(self._stop, max(0.0, until - time.monotonic())):
                         return
-            if not self.gateway.stopped:
-                self.gateway.run(self._stop)
         finally:
             signal.set_wakeup_fd(-1)
 
@@ -144,10 +161,27 @@ class Standing:
                     self._missed.add(address)
                     print(f"scoop.broker: waiting: {error}", file=sys.stderr, flush=True)
                 continue
+            if card.name == self.name:  # one that does not share our home
+                self.name = f"{self.name}-{self.gateway.number}"
+                log.warning("there is a broker %s already: this one is %s", card.name, self.name)
             keyring.allow_key(card.allow, self._keys, self.gateway.number)
             self.gateway.add_peer(card.number, address, meta or card.meta, card.public, True)
             self._wanted.remove((address, meta))
-            log.info("broker %s is known", address)
+            log.info("%s knows the broker %s at %s", self.name, card.name, address)
+
+    def _look_for_losses(self) -> None:
+        for number, role, how in self._vigil.gone():
+            if role == ROLE_ORIGIN or (role == ROLE_BROKER and number == self.gateway.origin_at):
+                what = "the program" if role == ROLE_ORIGIN else "the program's broker"
+                print(f"scoop.broker: {what} is gone ({how}): the job ends", file=sys.stderr, flush=True)
+                self.gateway.end()
+            elif role == ROLE_BROKER:
+                log.warning("broker %d is gone (%s), and its workers with it", number, how)
+                self.gateway.remove_peer(number)
+            else:
+                if how:
+                    log.warning("a worker is gone (%s); its tasks are run again elsewhere", how)
+                self.gateway.report_lost(number, 0, 0, b"")
 
     def close(self) -> None:
         """Close everything; what was sent goes out within a second."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 LOG = 3
 """The stream, beside 1 and 2 for standard output and standard error, that carries log records."""
 
+EXIT_LEFT = 75
+"""Exit status of a worker that was told to leave and held nothing any more (EX_TEMPFAIL of sysexits.h)."""
+
 PAGE_SIZE = 8192
 PAGE_HEAD = struct.Struct("=QQ")  # running levels, progress counter
 PAGE_ENTRY = struct.Struct("=QQII16sQ")  # owner, task, function, attempt, lineage, map item

@@ -166,7 +166,7 @@ def check_broker(dice: random.Random, harness: Any) -> None:
     for _ in range(FRAMES_PER_ROUND):
         data = frame(dice)
         if dice.random() < 0.1:
-            hello = wire.encode(NAMES["HELLO"], dice.choice(PEERS), 1, 1, 1, b"x")
+            hello = wire.encode(NAMES["HELLO"], dice.choice(PEERS), wire.VERSION, 1, 1, b"x")
             broker.stranger(dice.choice(PEERS), hello + data)
         else:
             broker.feed(dice.randrange(broker.broker.statistics()["nodes"]), data)

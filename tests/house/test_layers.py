@@ -24,7 +24,7 @@ LAYERS = (
         ],
     ),
     ("machines", ["_core.localq", "_core.ledger", "_core.balance", "_core.federation"]),
-    ("port", ["_core.net", "_core.curve", "pickling", "pickling.*", "outcomes", "losses"]),
+    ("port", ["_core.net", "_core.links", "_core.curve", "pickling", "pickling.*", "outcomes", "losses"]),
     ("drivers", ["_core.*"]),
     ("launch", ["launch", "launch.*", "__main__", "broker"]),
     ("API", ["*"]),

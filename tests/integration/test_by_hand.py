@@ -118,6 +118,46 @@ def test_no_worker_at_all_is_allowed(broker, hand):
     assert len(out.split()) == 3  # it did everything itself
 
 
+NAMES = """\
+import logging
+import scoop
+from scoop import futures
+
+def name(_):
+    return scoop.worker
+
+def main():
+    logging.basicConfig()
+    found = set()
+    while len(found) < 4:
+        found |= set(futures.map(name, range(200)))
+    print(*sorted(found))
+
+if __name__ == "__main__":
+    futures.startup(main)
+"""
+
+
+def test_names_that_collide_are_made_unique(broker, start, state):
+    first, second = free_ports(), free_ports()
+    brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
+    cards = [json.loads((state / f"127.0.0.1:{port}.card").read_text()) for port in (first, second)]
+    assert [card["name"] for card in cards] == ["broker", "broker-2"]
+
+    def named(name: str, port: int, origin: str) -> subprocess.Popen[str]:
+        env = {"IS_ORIGIN": origin, "WORKER_NAME": name, "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}"}
+        return start(NAMES, env={**env, "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]})
+
+    workers = [named("mill", first, "0") for _ in range(2)]
+    elsewhere = named("far", second, "0")
+    status, out, err = ended(named("mill", first, "1"))
+    assert (status, out) == (0, "far mill mill-2 mill-3\n"), err
+    assert ended(elsewhere)[0] == 0
+    said = [ended(worker)[2] for worker in workers] + [err]
+    assert sorted(text.count("there is a mill at this broker already") for text in said) == [0, 1, 1]
+    assert "there is a broker broker already: this one is broker-2" in ended(brokers[1])[2]
+
+
 def test_keys_are_private(broker, state):
     port = free_ports()
     standing = broker(port, "--key-file", str(state.parent / "carried"))
@@ -142,6 +182,106 @@ def test_a_key_file_for_a_host_that_does_not_share_the_home(broker, hand, state,
     assert (status, err) == (0, ""), err
     assert str(worker.pid) in out.split()[2:]
     assert ended(worker)[0] == 0
+
+
+# --------------------------------------------------------------------------------- when somebody is killed
+
+# Tasks that go on for ever, which say so, and at the end one that does not.
+LONG = """\
+import pathlib, os, sys, time
+from scoop import futures
+
+def task(folder):
+    pathlib.Path(folder, str(os.getpid())).touch()
+    while not pathlib.Path(folder, "enough").exists():
+        time.sleep(0.05)
+    return os.getpid()
+
+def main():
+    calls = [futures.submit(task, sys.argv[1]) for _ in range(int(sys.argv[2]))]
+    print("ok", *sorted({call.result() for call in calls}))
+
+if __name__ == "__main__":
+    futures.startup(main)
+"""
+
+
+@pytest.fixture
+def long(start: Start, state: Path, tmp_path: Path, until: Callable[..., Any]) -> Callable[..., Any]:
+    """Starts processes whose tasks last: `long(port, origin)`, and `long.running(n)` waits for n tasks."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+
+    def begin(port: int, origin: bool, tasks: int = 3) -> subprocess.Popen[str]:
+        env = {
+            "IS_ORIGIN": str(int(origin)),
+            "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}",
+            "XDG_STATE_HOME": os.environ["XDG_STATE_HOME"],
+        }
+        return start(LONG, str(folder), str(tasks), env=env)
+
+    begin.running = lambda count: until(  # type: ignore[attr-defined]
+        lambda: len(list(folder.iterdir())) >= count, f"{count} tasks run", 60
+    )
+    begin.enough = (folder / "enough").touch  # type: ignore[attr-defined]
+    return begin
+
+
+def test_a_killed_program_ends_brokers_and_workers(broker, long):
+    first, second = free_ports(), free_ports()
+    brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
+    workers = [long(first, False), long(second, False)]
+    origin = long(first, True)
+    long.running(3)
+    origin.kill()
+    done = [ended(process) for process in (*brokers, *workers)]
+    assert [status for status, _, _ in done] == [0, 0, 0, 0], done
+    assert "the program is gone (its connection has ended): the job ends" in done[0][2]
+
+
+def test_a_killed_broker_ends_its_program_and_its_workers(broker, long):
+    port = free_ports()
+    standing = broker(port)
+    worker, origin = long(port, False), long(port, True)
+    long.running(2)
+    standing.kill()
+    long.enough()  # so that the program's own task ends, and it waits for those of the worker
+    for process in (origin, worker):
+        status, _, err = ended(process)
+        assert status == 1
+        assert f"the broker at tcp://127.0.0.1:{port} is gone: its connection has ended" in err
+
+
+def test_a_killed_broker_of_the_program_ends_the_others(broker, long):
+    first, second = free_ports(), free_ports()
+    standing = broker(first)
+    other = broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})
+    worker, origin = long(second, False), long(first, True)
+    long.running(2)
+    standing.kill()
+    status, _, err = ended(other)
+    assert status == 0
+    assert "the program's broker is gone" in err
+    assert ended(worker)[0] == 0
+    long.enough()
+    assert ended(origin)[0] == 1
+
+
+@pytest.mark.parametrize("which", ["worker", "broker"])
+def test_tasks_of_the_killed_are_run_again(broker, long, which):
+    first, second = free_ports(), free_ports()
+    broker(first)
+    other = broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})
+    workers = [long(first, False), long(second, False)]
+    origin = long(first, True)
+    long.running(3)
+    (workers[1] if which == "worker" else other).kill()
+    ended(workers[1])
+    long.enough()
+    status, out, err = ended(origin)
+    assert (status, err) == (0, "")
+    assert str(workers[1].pid) not in out
+    assert ended(workers[0])[0] == 0
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -243,7 +383,7 @@ def knock() -> Iterator[Callable[..., zmq.Socket[bytes]]]:
         peer.curve_serverkey = card.public
         peer.curve_publickey, peer.curve_secretkey = keys.public, keys.secret
         peer.connect(card.address)
-        peer.send(wire.encode(1, name, 1, 1, 1, b"somebody"))
+        peer.send(wire.encode(1, name, wire.VERSION, 1, 1, b"somebody"))
         return peer
 
     yield connect

@@ -8,135 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import end_all
+from testbed import TESTBED, ended, left, pids, pids_of_origin
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTBED = ROOT.parent / "shared" / "testbed"
-HOSTS = ("node1", "node2", "node3", "node4")
 END_S = 60
-# What agents, brokers and workers are called; the programs of these tests have other names.
-OURS = "scoop-"
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
-
-WHERE = """\
-import os, socket, sys, time
-from collections import Counter
-from scoop import futures
-
-def where(x):
-    time.sleep(0.01)
-    return socket.gethostname()
-
-def tree(depth):
-    if depth == 0:
-        return 1
-    left, right = (futures.submit(tree, depth - 1) for _ in range(2))
-    return left.result() + right.result()
-
-if __name__ == "__main__":
-    print("go", flush=True)
-    hosts = Counter(futures.map(where, range(int(sys.argv[1]) if len(sys.argv) > 1 else 600)))
-    print(*sorted(hosts), sum(hosts.values()), futures.submit(tree, 10).result(), flush=True)
-"""
-
-
-def _missing() -> str:
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    if not (TESTBED / "hosts-up").exists():
-        return f"there is no testbed at {TESTBED}"
-    return ""
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[str, ...]]:
-    """Four hosts with sshd; taken down at the end, whatever happens."""
-    reason = _missing()
-    if reason:
-        pytest.skip(reason)
-    for command in (["deps", "hosts"], ["hosts-up", str(len(HOSTS))]):
-        done = subprocess.run(
-            [TESTBED / command[0], *command[1:]], capture_output=True, text=True, timeout=170, check=False
-        )
-        if done.returncode and command[0] == "deps":
-            pytest.skip(f"the testbed's packages cannot be installed: {done.stderr[-300:]}")
-        assert done.returncode == 0, done.stderr
-    yield HOSTS
-    subprocess.run([TESTBED / "hosts-down"], capture_output=True, timeout=60, check=True)
-
-
-def left() -> dict[int, str]:
-    """Processes of scoop on any host; all of them are visible from outside."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                comm = Path("/proc", name, "comm").read_text().strip()
-                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if comm.startswith(OURS) and state not in "ZX":
-                found[int(name)] = comm
-    return found
-
-
-@pytest.fixture
-def launch(
-    hosts: tuple[str, ...], environment: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `scoop-run` on node1: `launch(options, source=WHERE, arguments=())`."""
-    running: list[subprocess.Popen[str]] = []
-    environ = {name: value for name, value in environment.items() if name != "SCOOP_WORKERS"}
-
-    def begin(*options: str, source: str = WHERE, arguments: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-        program = tmp_path / "program.py"
-        program.write_text(source)
-        process = subprocess.Popen(
-            [TESTBED / "on-host", "node1", sys.executable, "-m", "scoop", *options, str(program), *arguments],
-            env=environ,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        running.append(process)
-        return process
-
-    yield begin
-    end_all(running)
-    deadline = time.monotonic() + 10
-    while left() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    remains = left()
-    for pid in remains:
-        os.kill(pid, signal.SIGKILL)
-    assert not remains, f"processes are left: {remains}"
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=END_S)
-    return process.returncode, out, err
-
-
-def pids(host: str, name: str) -> list[int]:
-    """Processes called `name` in a host, as numbered outside."""
-    mark = os.readlink(f"/proc/{Path('/run/testbed', f'{host}.pid').read_text().strip()}/ns/pid")
-    found = []
-    for pid, comm in left().items():
-        try:
-            if comm == name and os.readlink(f"/proc/{pid}/ns/pid") == mark:
-                found.append(pid)
-        except OSError:
-            continue
-    return found
 
 
 def test_all_hosts_work(launch):
@@ -237,6 +118,40 @@ def test_a_lost_host_costs_time_only(launch, until, victim):
     until(lambda: not pids("node3", "scoop-w0"), "nothing left on node3")
 
 
+COUNTED = """\
+import os, socket, sys, time
+from scoop import futures
+
+def work(x):
+    with open(LEDGER, "a") as file:
+        file.write(f"{x} {socket.gethostname()}\\n")
+    time.sleep(0.02)
+    return x
+
+def parent(x):
+    return sum(futures.map(work, range(10 * x, 10 * x + 10)))
+
+if __name__ == "__main__":
+    print("go", flush=True)
+    print(sum(futures.map(parent, range(100))), flush=True)
+"""
+
+
+def test_a_host_that_is_told_to_leave_finishes_what_it_runs(launch, until, tmp_path):
+    ledger = tmp_path / "ledger"
+    options = ("--hosts", "127.0.0.1", "node2", "node3", "-n", "6", "-v")
+    process = launch(*options, source=COUNTED.replace("LEDGER", repr(str(ledger))))
+    assert process.stdout.readline() == "go\n"
+    until(lambda: ledger.exists() and "node3" in ledger.read_text(), "work on node3")
+    os.kill(pids("node3", "scoop-agent")[0], signal.SIGTERM)
+    status, out, err = ended(process)
+    assert (status, out) == (0, f"{sum(range(1000))}\n"), err
+    assert "host node3 has left" in err
+    assert "node3-" not in err, "no worker there counts as dead"
+    lines = ledger.read_text().splitlines()
+    assert sorted(int(line.split()[0]) for line in lines) == list(range(1000)), "each task ran once"
+
+
 def test_ctrl_c(launch, until):
     process = launch("--hosts", "127.0.0.1", "node2", "-n", "4", arguments=("100000",))
     assert process.stdout.readline() == "go\n"
@@ -246,20 +161,6 @@ def test_ctrl_c(launch, until):
     _, out, err = ended(process)
     assert (out, err) == ("", "Interrupted\n")
     until(lambda: not left(), "nothing is left anywhere")
-
-
-def pids_of_origin() -> list[int]:
-    """The program's own process: the Python that runs scoop-run in node1."""
-    mark = os.readlink(f"/proc/{Path('/run/testbed/node1.pid').read_text().strip()}/ns/pid")
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-            if b"scoop" in words and b"-m" in words and os.readlink(f"/proc/{name}/ns/pid") == mark:
-                found.append(int(name))
-        except (OSError, ValueError):
-            continue
-    return found
 
 
 def test_a_killed_origin_leaves_nothing(launch, until):
@@ -293,7 +194,6 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
     (("--hosts", "node[2-"), "node[2-"),
     (("--hostfile", "/no/such/file"), "--hostfile /no/such/file: No such file"),
     (("--hosts", "127.0.0.1", "--nice", "much"), "--nice must be a whole number"),
-    (("--hosts", "127.0.0.1", "--tunnel"), "--tunnel is not in this version yet"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 python -m tests.sim SEED [-v] [--task N]      one seed; -v tells its story, of one task with --task
 python -m tests.sim --seeds FROM TO           many; the failing ones are printed, exit status 1
+                                              0 and on: one host; 1000000 and on: several; 2000000 and on:
+                                              longer programs and more faults
 python -m tests.sim --speed                   events per second of the bare queue and of a whole run
 """
 
@@ -42,15 +44,19 @@ def many(first: int, end: int) -> int:
     """Run seeds `first` to `end` - 1 and print the failing ones."""
     sim = simbuild.load()
     began = time.monotonic()
-    events = failed = 0
+    events = faults = failed = 0
     for seed in range(first, end):
         counters, why = oracle.run_seed(sim, seed)
         events += counters.get("events", 0)
+        faults += counters.get("faults", 0)
         if why:
             failed += 1
             print(why)
     took = time.monotonic() - began
-    print(f"{end - first} seeds, {failed} failed, {events} events, {(end - first) / took:.0f} seeds/s")
+    print(
+        f"{end - first} seeds, {failed} failed, {events} events, {faults} faults, "
+        f"{took:.0f} s, {(end - first) / took:.0f} seeds/s"
+    )
     return 1 if failed else 0
 
 

@@ -1,6 +1,6 @@
 """The simulated clock: an event queue, links between processes, a generator. Words only, no Python objects."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from scoop._core.wire cimport buf_t
 
@@ -9,18 +9,20 @@ cdef enum event_kind_t:
     E_STEP = 2          # the main thread has used its time; `arg` its generation
     E_TIMER = 3         # the driver thread's timer
     E_BLOCK = 4         # a time limit inside a wait; `arg` its generation
-    E_DIE = 5
+    E_FAULT = 5         # the plan's fault number `arg`
     E_REPORT = 6        # the agent tells of a death; `arg` the dead process
     E_SPAWN = 7         # the agent's replacement starts
-    E_PAUSE = 8         # the process is stopped for `arg` ns
-    E_PAUSED = 9        # and goes on
+    E_TURN = 8          # a broker has something to receive (`arg` 0), or its timer of that generation
+    E_PAUSED = 9        # a stopped process goes on
     E_DRIVE = 10        # the driver thread looks for stalled calls; `arg` its generation
+    E_GONE = 11         # a broker is told that broker `arg` is gone
+    E_END_HOST = 12     # all processes of host `arg` end
 
 cdef struct event_t:
     uint64_t at
     uint64_t seq        # equal times keep the order in which they were put
     int kind
-    int proc
+    int proc            # of a process; below 0: -1 - the index of a broker
     uint64_t arg
     void *ptr
 
@@ -55,6 +57,9 @@ cdef struct link_t:
     uint64_t delivered
     uint64_t limit          # messages after this one are lost
     uint64_t rng
+    uint64_t hold_until     # nothing arrives before: the way is cut for a while
+    uint32_t loss           # of 1,000 messages so many are lost: hints only
+    bint hints
     message_t *flying       # newest first
 
 cdef void queue_put(queue_t *q, uint64_t at, int kind, int proc, uint64_t arg, void *ptr) noexcept nogil

@@ -81,6 +81,7 @@ cdef void link_send(link_t *link, buf_t *b) noexcept nogil:
         abort()
     if link.jitter_ns:
         at += rng_next(&link.rng) % link.jitter_ns
+    at = max(at, link.hold_until)
     if at < link.last_at:
         at = link.last_at
     link.last_at = at
@@ -108,7 +109,7 @@ cdef bint link_arrived(message_t *message) noexcept nogil:
     if message.after != NULL:
         message.after.before = message.before
     link.delivered += 1
-    if message.nr > link.limit:
+    if message.nr > link.limit or (link.loss and rng_next(&link.rng) % 1000 < link.loss):
         free(message)
         return False
     return True

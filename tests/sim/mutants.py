@@ -27,9 +27,50 @@ class Mutant:
 
 
 MUTANTS = (
+    # ------------------------------------------------------------------------------------------- ledger
     Mutant("a loss is not issued again", "ledger", "return R_REISSUE", "return R_IGNORE"),
     Mutant("a crash is not counted", "ledger", "call.crashes += 1", "call.crashes += 0"),
     Mutant("a call that came home is dropped", "ledger", "else R_REQUEUE", "else R_IGNORE"),
+    Mutant("an attempt is not counted", "ledger", "call.attempt += 1", "call.attempt += 0"),
+    Mutant(
+        "a second result counts too",
+        "ledger",
+        "found[0] = <call_t *>table_pop(&self.open, id)\n        if found[0] == NULL:",
+        "found[0] = <call_t *>table_get(&self.open, id)\n        if found[0] == NULL:",
+    ),
+    Mutant(
+        "one crash more than the limit",
+        "ledger",
+        "call.crashes >= self.crash_limit",
+        "call.crashes > self.crash_limit",
+    ),
+    # ------------------------------------------------------------------------------------- local queue
+    Mutant("a process gives away what has moved enough", "localq", ".hops < HOPS_MAX", ".hops <= HOPS_MAX"),
+    Mutant(
+        "a process with nothing to do asks once and never again",
+        "localq",
+        "self.asked_idle = False\n",
+        "self.asked_idle = True\n",
+    ),
+    Mutant(
+        "a function has come and its calls stay parked",
+        "localq",
+        "if call.owner == owner and call.fn == fn:",
+        "if call.owner == owner and call.fn != fn:",
+    ),
+    Mutant(
+        "a call that is taken stays counted",
+        "localq",
+        "call.state = S_RUNNING\n        self.own_count -= 1",
+        "call.state = S_RUNNING",
+    ),
+    Mutant(
+        "a cancel takes a later attempt with it",
+        "localq",
+        "call.owner == owner and call.attempt <= attempt:",
+        "call.owner == owner:",
+    ),
+    # ----------------------------------------------------------------------------------------- balance
     Mutant(
         "the owner is not told of a loss",
         "balance",
@@ -42,11 +83,103 @@ MUTANTS = (
         "self.out.put(A_CANCEL, task.node, NULL, owner, id, attempt, mode)",
         "pass",
     ),
+    Mutant("a task that is given is not counted", "balance", "node.given += 1\n", "node.given += 0\n"),
+    Mutant("a dead node gets tasks", "balance", "dead.alive = 0", "dead.alive = 1"),
+    Mutant(
+        "a task that crashed a worker goes to the program's process",
+        "balance",
+        "(node.source or slot == task.owner_slot)",
+        "(slot == task.owner_slot)",
+    ),
+    Mutant("a task moves once too often between brokers", "balance", "HOPS_MAX = 4 ", "HOPS_MAX = 5 "),
+    Mutant(
+        "the owner's broker is not told who has its task",
+        "balance",
+        "self.out.put(A_HOLD, to, <void *>self.nodes[node].incarnation, owner, id, attempt, hops)",
+        "pass",
+    ),
+    Mutant(
+        "the giver of a task is not told that it is known elsewhere",
+        "balance",
+        "self.out.put(A_HOLD, at, NULL, owner, id, attempt, hops)",
+        "pass",
+    ),
+    Mutant(
+        "a broker forgets a task as soon as it has passed it on",
+        "balance",
+        "            return                      # until the peer",
+        "            if task.owner_slot < 0:\n                self._forget(task)\n            return  # the",
+    ),
+    Mutant(
+        "a loss elsewhere is not passed on to the owner",
+        "balance",
+        "            self._forget(task)\n        return self.way_to(owner)\n\n    cdef void on_cancel",
+        "            self._forget(task)\n        return -1\n\n    cdef void on_cancel",
+    ),
+    Mutant(
+        "the tasks of a dead owner are not called off",
+        "balance",
+        "self.out.put(A_CANCEL, task.node, NULL, task.owner, task.id, task.attempt, CANCEL_ORPHAN)",
+        "pass",
+    ),
+    Mutant(
+        "a task whose result is in stays known",
+        "balance",
+        "self.nodes[node].peer)):\n            self._forget(task)",
+        "self.nodes[node].peer)):\n            pass",
+    ),
+    Mutant(
+        "a task that was called off in the queue is given away",
+        "balance",
+        "task.cancelled = 1\n            table_pop(&self.tasks, self._key(owner, id))\n            if",
+        "table_pop(&self.tasks, self._key(owner, id))\n            if",
+    ),
+    # -------------------------------------------------------------------------------------- federation
+    Mutant(
+        "a dead broker stays parked",
+        "federation",
+        "            far.parked_until = 0\n            self.parked -= 1\n        if",
+        "            self.parked -= 1\n        if",
+    ),
+    Mutant(
+        "a dead broker is waited for",
+        "federation",
+        "if self.asked >= 0 and &self.far[self.asked] == far:\n            self.asked = -1\n        if",
+        "if",
+    ),
+    Mutant("an asker is granted nothing", "federation", "(max(1, wanted) * mean)", "(0 * mean)"),
+    Mutant("who has asked once never asks again", "federation", "now >= self.asked_until:", "now < 0:"),
+    # ---------------------------------------------------------------- what joins the machines: drivers
     Mutant(
         "a death before the hello is forgotten",
         "broker",
         "self.balance.on_hello(lost.incarnation, False)",
         "self.balance.slot_of(lost.incarnation)",
+    ),
+    Mutant(
+        "a result is sent twice",
+        "broker",
+        "            self._forward(to, r)\n",
+        "            self._forward(to, r)\n            self._forward(to, r)\n",
+    ),
+    Mutant("a cancel is not answered", "desk", "put_record(&self.out, K_ANSWER, 5, numbers)", "pass"),
+    Mutant(
+        "a function that is needed is not sent",
+        "desk",
+        "put_blob(&self.out, K_FORM, 3, numbers, blob)",
+        "pass",
+    ),
+    Mutant("nobody looks at a call that came back", "desk", "self.returned = True", "pass"),
+    Mutant(
+        "a call is given away and not noted",
+        "store",
+        "            self.ledger.export(call)\n",
+        "            pass\n",
+    ),
+    Mutant("a death is not passed on to the broker", "lead", "self.broker.lost = self.posted", "pass"),
+    Mutant("a task's journey is not counted", "gateway", "r.num[F_TASK_HOPS] + 1", "r.num[F_TASK_HOPS]"),
+    Mutant(
+        "a lost broker's tasks are not given up", "gateway", "self.balance.on_lost(slot, 0, 0, 1)", "pass"
     ),
 )
 
@@ -72,13 +205,13 @@ def plant(mutant: Mutant) -> Path:
     core.mkdir(parents=True)
     try:
         for path in [*installed.glob("*.pxd"), *binaries]:
-            shutil.copy(path, core)
+            (core / path.name).symlink_to(path)
         for path in (*installed.glob("*.py"), *installed.parent.glob("errors.py")):
             shutil.copy(path, core if path.parent == installed else core.parent)
         (core.parent / "__init__.py").touch()
         (core / f"{mutant.module}{suffix}").unlink()
         (core / f"{mutant.module}.pyx").write_text(changed)
-        simbuild.compile_in(beside, beside, [f"scoop._core.{mutant.module}"])
+        simbuild.compile_in(beside, beside, [f"scoop._core.{mutant.module}"], "-O0")
         try:
             os.replace(beside, kept)
         except OSError:
@@ -116,12 +249,16 @@ def _search(seeds_max: int, folders: list[str]) -> int:
 
     assert ledger.__file__.startswith(folders[0])
     import oracle
+    import seeds
 
-    for seed in range(seeds_max):
-        _, why = oracle.run_seed(job, seed)
+    # Whether work is shared at all; what once failed; then one host and several, by turns.
+    why = oracle.sharing(job)
+    order = [*oracle.kept_seeds(), *(i // 2 + (seeds.MANY_FAULTS if i % 2 else 0) for i in range(seeds_max))]
+    for tried, seed in enumerate(order):
         if why:
             print(why, file=sys.stderr)
-            return seed + 1
+            return tried + 1
+        why = oracle.run_seed(job, seed)[1]
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,12 @@ import seeds
 
 MESSAGES_PER_TASK_MAX = 30
 """Above this, and a start for each process, messages travel for nothing."""
+
+
+def kept_seeds() -> list[int]:
+    """The seeds that once failed."""
+    lines = Path(__file__).with_name("failed_seeds.txt").read_text().splitlines()
+    return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
 
 
 def run(
@@ -24,9 +31,8 @@ def run(
     finally:
         job.close()
     # Each death may send every task on its way again; each process says that it is hungry now and then.
-    allowed = (
-        MESSAGES_PER_TASK_MAX * (counters["submitted"] + counters["reissued"]) + 100 * counters["processes"]
-    )
+    tasks = counters["submitted"] + counters["reissued"]
+    allowed = MESSAGES_PER_TASK_MAX * tasks + 100 * counters["processes"]
     if counters["messages"] > allowed:
         raise sim.Violation(f"{counters['messages']} messages for {counters['submitted']} tasks: a livelock")
     return counters
@@ -47,3 +53,16 @@ def run_seed(sim: ModuleType, seed: int) -> tuple[dict[str, Any], str]:
         return run(sim, program, plan, seed), ""
     except sim.Violation as error:
         return {}, f"seed {seed}: {error}; repeat: python -m tests.sim {seed} -v"
+
+
+def sharing(sim: ModuleType) -> str:
+    """Whether the workers of several hosts all get work, with hints and without; says in a line why not."""
+    for hints_lost, slower in ((0, 1.15), (1000, 1.3)):
+        plan: seeds.Plan = {"hosts": [1, 3, 3], "hint_loss": hints_lost}
+        try:
+            counters = run(sim, programs.flat([2000] * 1000), plan)
+        except sim.Violation as error:
+            return f"sharing: {error}"
+        if counters["finished_s"] > slower * 2.0 / 8:
+            return f"2 s of work on 8 processes took {counters['finished_s']:.3f} s"
+    return ""

@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from scoop._core.broker cimport Broker
 from scoop._core.call cimport call_t
 from scoop._core.desk cimport Desk
 from scoop._core.node cimport Node
@@ -14,7 +13,6 @@ cdef enum:
     RECALL_AFTER_NS = 1000000
     RECALL_AGAIN_NS = 20000000
     STALL_NS = 20000000
-    SLOTS_MAX = 4096
 
 cdef struct stack_t
 
@@ -40,9 +38,9 @@ cdef struct frame_t:
     int pc
     uint64_t value
     bint tainted            # a part of it failed for a documented reason
-    bint asked              # inside cancel(), waiting for the answer
+    bint asked              # inside wait(), or inside cancel(), waiting for the answer
     uint64_t began
-    uint64_t asked_at
+    uint64_t asked_at       # when wait() or cancel() began
     uint64_t owner_id       # as the agent would see it
     uint64_t call_id
     int child_count
@@ -65,26 +63,25 @@ cdef struct wrong_t:
     const char *what
     int spec
 
+# What happened, for the must-happen counters.
+cdef struct seen_t:
+    uint64_t came_back      # calls that came home unstarted
+    uint64_t orphans        # tasks whose owner was dead
+
 cdef class SimDesk(Desk):
     cdef wrong_t *wrong
+    cdef seen_t *seen
     cdef queue_t *clock
-
-cdef class SimBroker(Broker):
-    cdef link_t **links         # by slot
-    cdef uint64_t undeliverable
-    cdef dict expected          # incarnation -> address of the link back
-    cdef int linked             # slots whose link is known
-    cdef void expect(self, uint64_t incarnation, link_t *link) noexcept
-    cdef void _join(self) noexcept
 
 cdef class Process(Node):
     cdef queue_t *queue
     cdef int index
+    cdef int host
     cdef bint alive
     cdef bint is_origin
     cdef double slowness            # multiplies the time that its user code takes
     cdef uint64_t paused_until
-    cdef link_t *up                 # to the broker, NULL in the origin
+    cdef link_t *up                 # to the broker, NULL if that is in this process
     cdef message_t *inbox
     cdef message_t *inbox_last
     cdef uint64_t turns

@@ -5,12 +5,13 @@ or reads a clock is replaced: who leads, the takeover timer, `block` (its loop h
 the pieces between two polls).
 """
 
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 from scoop._core.call cimport M_ASKED
 from scoop._core.desk cimport pthread_mutex_trylock, pthread_mutex_unlock
 from scoop._core.node cimport MAY_RESUME, MAY_WORK, W_TIMEOUT
-from scoop._core.wire cimport CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, buf_t, put_blob, span_t
+from scoop._core.wire cimport (
+    CANCEL_ORPHAN, CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, ROLE_ORIGIN, buf_t, put_blob, record_t, span_t)
 
 from scoop_sim.events cimport E_BLOCK, E_DRIVE, E_TIMER, link_send, queue_put
 
@@ -31,42 +32,16 @@ cdef class SimDesk(Desk):
             self.wrong.spec = f.spec
         Desk.complete(self, call)
 
+    cdef void _requeue(self, call_t *call) noexcept nogil:
+        self.seen.came_back += 1
+        Desk._requeue(self, call)
+
+    cdef void _on_cancel(self, record_t *r) noexcept nogil:
+        self.seen.orphans += r.num[4] == CANCEL_ORPHAN
+        Desk._on_cancel(self, r)
+
     cdef int handle(self, const char *data, size_t size, uint64_t now) noexcept nogil:
         return Desk.handle(self, data, size, self.clock.now)
-
-
-cdef class SimBroker(Broker):
-    """A broker whose frames travel on simulated links."""
-
-    def __cinit__(self, *args):
-        self.links = <link_t **>calloc(SLOTS_MAX, sizeof(link_t *))
-        self.expected = {}
-
-    def __dealloc__(self):
-        free(self.links)
-
-    cdef void expect(self, uint64_t incarnation, link_t *link) noexcept:
-        self.expected[incarnation] = <size_t>link
-
-    cdef void _join(self) noexcept:
-        # Slots are given out in order, and never again.
-        cdef uint64_t incarnation
-        while self.linked < self.balance.node_count:
-            incarnation = self.balance.nodes[self.linked].incarnation
-            self.links[self.linked] = <link_t *><size_t>self.expected.pop(incarnation, 0)
-            self.linked += 1
-
-    cdef void _send(self, int slot) noexcept nogil:
-        if self.outs[slot].size == 0:
-            return
-        if self.linked < self.balance.node_count:
-            with gil:
-                self._join()
-        if self.links[slot] == NULL:
-            self.undeliverable += 1
-            self.outs[slot].size = 0
-        else:
-            link_send(self.links[slot], &self.outs[slot])
 
 
 cdef class Process(Node):
@@ -79,13 +54,14 @@ cdef class Process(Node):
         self.asked = set()
         self.forms = []
 
-    def say_hello(self):
+    def say_hello(self, int role):
         """Put the first record down, as Node.hello does."""
         cdef uint64_t[4] numbers
         cdef span_t span
         numbers[0] = self.desk.incarnation
         numbers[1] = PROTOCOL_VERSION
-        numbers[2] = 1
+        numbers[2] = role
+        self.desk.is_source = role == ROLE_ORIGIN
         numbers[3] = self.index
         span.data = "w"
         span.size = 1

@@ -6,7 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-RUN, SUBMIT, WAIT, CANCEL, CRASH = 1, 2, 3, 4, 5
+RUN, SUBMIT, WAIT, CANCEL, CRASH, FAIL = 1, 2, 3, 4, 5, 6
+
+LEVELS_MAX = 310  # Python recurses while a program grows
 
 Task = dict[str, Any]
 Program = list[Task]
@@ -61,8 +63,8 @@ class Grower:
         dice: the only source of chance.
         tasks: how many at most.
         duration_us: draws a task's time.
-        cancels, poison, abandon: per child, how likely it is cancelled, crashes its worker,
-            is never waited for.
+        cancels, poison, abandon, fails: per child, how likely it is cancelled, crashes its worker,
+            is never waited for, raises an exception.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Grower:
         cancels: float = 0.0,
         poison: float = 0.0,
         abandon: float = 0.0,
+        fails: float = 0.0,
         fan_max: int = 8,
         leafy: float = 0.6,
         forms: int = 3,
@@ -81,7 +84,7 @@ class Grower:
         self.dice = dice
         self.left = tasks
         self.duration_us = duration_us
-        self.cancels, self.poison, self.abandon = cancels, poison, abandon
+        self.cancels, self.poison, self.abandon, self.fails = cancels, poison, abandon, fails
         self.fan_max, self.leafy, self.forms = fan_max, leafy, forms
         self.program: Program = []
 
@@ -96,13 +99,15 @@ class Grower:
         self.program.append(task([]))
         ops: list[tuple[int, int]] = []
         form = dice.randrange(self.forms)
-        inner = level == 0 or (self.left > 1 and dice.random() > self.leafy)
+        inner = level == 0 or (self.left > 1 and level < LEVELS_MAX and dice.random() > self.leafy)
         if inner:
             ops = self._inner(level)
         else:
             ops.append((RUN, self.duration_us()))
             if level and dice.random() < self.poison:
                 ops.append((CRASH, 0))
+        if level and self.fails and dice.random() < self.fails:
+            ops.append((FAIL, 0))
         self.program[here] = task(ops, form, may_cancel=may_cancel)
         return here
 

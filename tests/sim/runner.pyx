@@ -13,18 +13,18 @@ from scoop._core.call cimport (
     call_t, form_t, M_ASKED, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.localq cimport ring_push
 from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK
-from scoop._core.wire cimport CANCEL_DROP, O_LOST, O_VALUE, T_RETRIED, put_result, span_t
+from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, put_result, span_t
 
 from scoop_sim.events cimport E_STEP, queue_put
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
-from scoop_sim.stacks cimport OP_CANCEL, OP_RUN, OP_SUBMIT, OP_WAIT, Stacks, op_t, spec_t
+from scoop_sim.stacks cimport OP_CANCEL, OP_FAIL, OP_RUN, OP_SUBMIT, OP_WAIT, Stacks, op_t, spec_t
 
 cdef enum:
     ANSWER_NS = 1000000000
     ANSWER_LOOK_NS = 500000
     FLUSH_RUN_NS = 100000
     LONG_US = 200
-    HOPS_MAX = 3
+    LOOKED_AT_MAX = 256         # suspended stacks
     STEPS_MAX = 5000000         # decisions of one process without any time passing: a livelock
 
 
@@ -73,6 +73,7 @@ cdef class Runner(Stacks):
             if stack.counted:
                 stack.counted = False
                 p.suspended -= 1
+                self.suspended -= 1
                 stack.waits.c.marks &= ~M_SUSPENDED
             self.show(p)
             return True
@@ -117,6 +118,10 @@ cdef class Runner(Stacks):
         if op.kind == OP_CANCEL:
             return self.cancel(p, frame, <int>op.arg)
         frame.pc += 1
+        if op.kind == OP_FAIL:
+            self.count.errors += 1
+            frame.pc = spec.op_count
+            return True
         if p.is_origin:
             frame.tainted = True        # it would have raised instead
             return True
@@ -134,11 +139,13 @@ cdef class Runner(Stacks):
             return True
         if not frame.asked:
             frame.asked = True
+            frame.asked_at = self.queue.now
             if p.desk.grave.count + p.desk.queue.stale.count > 64:
                 self.sweep(p)
         if f.c.state >= S_DONE:
             frame.asked = False
             frame.pc += 1
+            self.waited(p, frame, f)
             self.got(p, frame, which)
         elif f.c.state == S_QUEUED and self.take(p, f):
             if frame.stack.depth < self.depth_max:
@@ -193,6 +200,8 @@ cdef class Runner(Stacks):
             p.request = f
         p.suspended += 1
         self.count.suspends += 1
+        self.suspended += 1
+        self.count.most_suspended = max(self.count.most_suspended, self.suspended)
         frame.stack.counted = True
         frame.stack.waits = f
         p.cur = NULL
@@ -245,7 +254,7 @@ cdef class Runner(Stacks):
             frame.asked = False
             p.draining = False
             self.after_block(p)
-            if self.runnable(p):
+            if p.ready == NULL and not (p.desk.resumed.count or p.desk.returned) and self.runnable(p):
                 self.run_next(p, p.root)
                 return True
         if p.desk.queue.own_count + p.desk.ledger.open.count == 0:
@@ -284,6 +293,8 @@ cdef class Runner(Stacks):
         cdef call_t *call
         cdef future_t *f
         cdef uint64_t spec
+        if p.suspended <= LOOKED_AT_MAX:
+            self.none_over(p)
         if p.is_origin and p.suspended == 1:
             call = p.desk.queue.oldest_own()
         else:
@@ -307,7 +318,7 @@ cdef class Runner(Stacks):
             return True
         if not self.function(p, call):
             return True
-        if call.hops > HOPS_MAX:
+        if call.hops > self.hops_max:
             self.fail(f"a task moved {call.hops} times", -1)
         memcpy(&spec, call.data, 8)
         if spec >= <uint64_t>self.spec_count:
@@ -374,7 +385,8 @@ cdef class Runner(Stacks):
         payload.data = result
         payload.size = 9
         p.desk.end(call)
-        put_result(&p.desk.out, call.owner, call.id, call.attempt, O_VALUE, took, payload)
+        put_result(&p.desk.out, call.owner, call.id, call.attempt,
+                   O_ERROR if self.specs[frame.spec].fails else O_VALUE, took, payload)
         free(call.data)
         free(call)
         self.pop(p, frame)

@@ -15,13 +15,13 @@ from types import ModuleType
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / "build" / "sim"
 BUILD_SECONDS_MAX = 300
-MODULES = ("events", "process", "stacks", "runner", "world", "job")
+MODULES = ("events", "brokers", "process", "stacks", "runner", "hosts", "world", "job")
 
 SETUP = """
 import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-include, names = sys.argv[1], sys.argv[2:]
+include, optimise, names = sys.argv[1], sys.argv[2], sys.argv[3:]
 setup(
     name="scoop_sim",
     packages=[],
@@ -29,7 +29,7 @@ setup(
     script_args=["-q", "build_ext", "--inplace"],
     ext_modules=cythonize(
         [Extension(name, [name.replace(".", "/") + ".pyx"],
-                   extra_compile_args=["-O1", "-g0", "-fno-strict-aliasing"]) for name in names],
+                   extra_compile_args=[optimise, "-g0", "-fno-strict-aliasing"]) for name in names],
         include_path=[include],
         compiler_directives={"language_level": 3, "cdivision": True, "boundscheck": False,
                              "wraparound": False,
@@ -48,11 +48,11 @@ def package_folder() -> Path:
     return Path(spec.origin).resolve().parents[1]
 
 
-def compile_in(folder: Path, include: Path, names: list[str]) -> None:
+def compile_in(folder: Path, include: Path, names: list[str], optimise: str = "-O1") -> None:
     """Compile modules whose sources lie in `folder`, in place; raises RuntimeError if that fails."""
     (folder / "setup.py").write_text(SETUP)
     done = subprocess.run(
-        [sys.executable, "setup.py", str(include), *names],
+        [sys.executable, "setup.py", str(include), optimise, *names],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from scoop._core.call cimport call_t, form_t
 
 from scoop_sim.events cimport queue_t
-from scoop_sim.process cimport Process, frame_t, future_t, stack_t, wrong_t
+from scoop_sim.process cimport Process, frame_t, future_t, seen_t, stack_t, wrong_t
 
 cdef enum op_kind_t:
     OP_RUN = 1          # use the processor for arg us
@@ -13,6 +13,7 @@ cdef enum op_kind_t:
     OP_WAIT = 3         # wait for the arg-th task submitted here
     OP_CANCEL = 4       # cancel the arg-th task submitted here
     OP_CRASH = 5        # kill the process, unless it is the origin
+    OP_FAIL = 6         # raise an exception
 
 cdef struct op_t:
     int kind
@@ -24,7 +25,11 @@ cdef struct spec_t:
     int submits
     int form
     bint may_cancel     # its value is not part of its parent's
+    bint fails          # it ends with an exception
     uint64_t expected
+    uint64_t below_ns   # its own work and that of all tasks below it
+    uint64_t beside_ns  # the most of any task that is neither above nor below it
+    int waits_below
     int started
     int ended
     int submitted
@@ -36,6 +41,7 @@ cdef struct count_t:
     uint64_t on_the_spot
     uint64_t other_stack
     uint64_t suspends
+    uint64_t most_suspended
     uint64_t foreign_runs
     uint64_t fetched_forms
     uint64_t cancel_here
@@ -45,6 +51,12 @@ cdef struct count_t:
     uint64_t blamed
     uint64_t failures
     uint64_t pauses
+    uint64_t faults
+    uint64_t hosts_lost
+    uint64_t deaths_with_host
+    uint64_t lost_moving
+    uint64_t cuts
+    uint64_t errors
 
 cdef class Stacks:
     cdef queue_t queue
@@ -55,9 +67,16 @@ cdef class Stacks:
     cdef future_t *futures
     cdef wrong_t wrong
     cdef count_t count
+    cdef seen_t seen
+    cdef uint64_t suspended         # in all processes, the dead ones included
+    cdef double slowest             # of the processes
+    cdef uint64_t patience_ns       # how long a wait may take beside work, 0: not looked at
+    cdef double estimates            # and beside how many tasks, for each wait
+    cdef readonly double longest_wait       # of what was allowed
     cdef public int suspended_max
     cdef public int depth_max
     cdef public int crash_limit
+    cdef int hops_max
     cdef public bint strict_alone
     cdef readonly double finished_s     # when the program ended, -1: not yet
     cdef list story
@@ -77,5 +96,8 @@ cdef class Stacks:
     cdef int unpack(self, Process p) except -1
     cdef void show(self, Process p) noexcept
     cdef int kill(self, Process p) except -1
+    cdef int bury(self, Process p) except -1
     cdef int fail(self, str what, int spec) except -1
+    cdef int none_over(self, Process p) except -1
+    cdef int waited(self, Process p, frame_t *frame, future_t *f) except -1
     cdef int got(self, Process p, frame_t *frame, int which) except -1

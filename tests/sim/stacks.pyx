@@ -8,7 +8,7 @@ from scoop._core.call cimport S_ARRIVED, S_CANCELLED, S_DONE, S_QUEUED, call_t, 
 from scoop._core.desk cimport parcel_t
 from scoop._core.localq cimport ring_pop
 from scoop._core.table cimport mix64, table_put
-from scoop._core.wire cimport K_FORM, K_NEED, O_LOST, put_record
+from scoop._core.wire cimport K_FORM, K_NEED, O_ERROR, O_LOST, put_record
 
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
 from scoop_sim.process import Violation
@@ -165,6 +165,35 @@ cdef class Stacks:
     cdef int kill(self, Process p) except -1:
         raise NotImplementedError
 
+    cdef int bury(self, Process p) except -1:
+        # Frees a dead process's memory.
+        cdef stack_t *stack
+        cdef frame_t *frame
+        cdef call_t *call
+        p.drop_inbox()
+        while p.all_stacks != NULL:
+            stack = p.all_stacks
+            while stack.top != NULL:
+                frame = stack.top
+                stack.top = frame.up
+                if frame.foreign != NULL:
+                    free(frame.foreign.data)
+                    free(frame.foreign)
+                free(frame.children)
+                free(frame)
+            self.free_stack(p, stack)
+        while True:
+            call = p.desk.queue.next_foreign()
+            if call == NULL:
+                break
+            free(call.data)
+            free(call)
+        while p.desk.queue.parked.count:
+            call = ring_pop(&p.desk.queue.parked)
+            free(call.data)
+            free(call)
+        return 0
+
     cdef bint beside(self, Process p) except -1:
         # Whether a task that somebody still wants has begun in this process.
         cdef stack_t *stack = p.all_stacks
@@ -245,6 +274,30 @@ cdef class Stacks:
             self.sweep(p)
         return f
 
+    cdef int none_over(self, Process p) except -1:
+        # Before new work begins.
+        cdef stack_t *stack = p.all_stacks
+        while stack != NULL:
+            if stack.counted and stack.waits.c.state >= S_DONE:
+                self.fail("new work begins before a wait that is over goes on", stack.waits.spec)
+            stack = stack.all_next
+        return 0
+
+    cdef int waited(self, Process p, frame_t *frame, future_t *f) except -1:
+        # No wait is longer than the work below its call, if one process does all of it, and one other task for each
+        # wait in it: that is how long somebody who waits may be busy with something else.
+        cdef spec_t *spec = &self.specs[f.spec]
+        cdef int waits = 1 + spec.waits_below
+        cdef double allowed
+        if self.patience_ns and self.count.deaths == 0:
+            allowed = self.slowest * (spec.below_ns + waits * self.estimates * spec.beside_ns) + waits * <double>(
+                self.patience_ns)
+            self.longest_wait = max(self.longest_wait, (self.queue.now - frame.asked_at) / allowed)
+            if self.queue.now - frame.asked_at > allowed:
+                self.fail(f"a wait of {(self.queue.now - frame.asked_at) / 1e6:.1f} ms, {allowed / 1e6:.1f} ms are "
+                          "allowed", f.spec)
+        return 0
+
     cdef int got(self, Process p, frame_t *frame, int which) except -1:
         # The result of a child is opened and becomes part of the value.
         cdef future_t *f = frame.children[which]
@@ -260,6 +313,8 @@ cdef class Stacks:
                 self.fail("a result arrived damaged", f.spec)
             memcpy(&value, f.c.data, 8)
             tainted = f.c.data[8] != 0
+            if not tainted and (f.c.outcome == O_ERROR) != spec.fails:
+                self.fail("a future ended with an error, or without, and should not have", f.spec)
         elif f.c.state == S_ARRIVED:
             spec.failed += 1
             self.count.failures += 1

@@ -7,7 +7,7 @@ from types import ModuleType
 import mutants
 import pytest
 
-SEEDS_MAX = 1000
+SEEDS_MAX = 3000
 
 
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import oracle
 import programs
@@ -159,3 +160,112 @@ def test_a_story_is_told(sim: ModuleType) -> None:
     job.close()
     assert "submitted" in story
     assert "has the result" in story
+
+
+# ------------------------------------------------------------------------------------------ several hosts
+
+
+def several(*hosts: int, **more: object) -> seeds.Plan:
+    return {"hosts": list(hosts), **more}
+
+
+@pytest.mark.parametrize("hosts", [(1, 1), (3, 3), (0, 2, 2), (1, 2, 2, 2)])
+def test_brokers_share_a_flat_program(sim: ModuleType, hosts: tuple[int, ...]) -> None:
+    counters = oracle.run(sim, programs.flat([2000] * 1000), several(*hosts))
+    assert counters["started"] == 1001
+    assert counters["moved"] > 100
+    assert counters["finished_s"] <= 1.15 * 2.0 / (1 + sum(hosts))
+
+
+def test_brokers_share_with_hints_and_without(sim: ModuleType) -> None:
+    assert not oracle.sharing(sim)
+
+
+def test_brokers_share_a_tree(sim: ModuleType) -> None:
+    counters = oracle.run(sim, programs.tree(9, 2, 2000), several(1, 2, 2))
+    assert counters["moved"] > 10
+    assert counters["finished_s"] <= 1.6 * counters["work_s"] / 6
+
+
+@pytest.mark.parametrize("kind", ["host", "silent"])
+@pytest.mark.parametrize("lives_us", [-1, 0, 5000])
+def test_a_host_is_lost(sim: ModuleType, kind: str, lives_us: int) -> None:
+    lost = 0
+    for at_us in range(1000, 40000, 3000):
+        plan = several(1, 2, 2, faults=[(at_us, kind, 1, lives_us)])
+        for program in (programs.flat([1000] * 200), programs.tree(7, 2, 1000)):
+            counters = oracle.run(sim, program, plan, at_us)
+            assert counters["failures"] == 0
+            lost += counters["lost_moving"]
+    assert lost > 50
+
+
+def test_all_other_hosts_are_lost_one_after_the_other(sim: ModuleType) -> None:
+    faults = [(4000 * host, "host", host, -1) for host in (1, 2, 3)]
+    counters = oracle.run(sim, programs.tree(7, 2, 1000), several(1, 2, 2, 2, faults=faults))
+    assert counters["hosts_lost"] == 3
+
+
+@pytest.mark.parametrize("kind", ["cut", "one-way"])
+def test_a_way_that_is_cut_for_a_while_costs_time_only(sim: ModuleType, kind: str) -> None:
+    faults = [(3000, kind, 0 * 16 + 1, 500000), (9000, kind, 1 * 16 + 2, 500000)]
+    counters = oracle.run(sim, programs.flat([1000] * 300), several(1, 2, 2, faults=faults))
+    assert counters["started"] == 301
+    assert counters["reissued"] == 0
+
+
+def test_a_stopped_broker_is_not_a_dead_one(sim: ModuleType) -> None:
+    faults = [(3000, "pause", -2, 1000000)]
+    counters = oracle.run(sim, programs.flat([1000] * 300), several(1, 2, 2, faults=faults))
+    assert counters["started"] == 301
+    assert counters["reissued"] == 0
+
+
+def test_a_broker_dies_that_has_just_taken_a_task(sim: ModuleType) -> None:
+    # The task went from the first to the second and on to the third, which is cut off from the first: that
+    # one never hears where it is.
+    lost = 0
+    for at_us in range(2000, 30000, 700):
+        faults = [(at_us - 1500, "cut", 0 * 16 + 2, 60000), (at_us, "silent", 2, -1)]
+        plan = several(1, 1, 3, faults=faults, report_us=3000)
+        counters = oracle.run(sim, programs.flat([1000] * 300), plan, at_us)
+        lost += counters["holds"]
+    assert lost > 20
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_poison_on_several_hosts(sim: ModuleType, depth: int) -> None:
+    program = [task([(SUBMIT, i + 1) for i in range(51)] + [(RUN, 5000)] + [(WAIT, i) for i in range(51)])]
+    program += [task([(RUN, 1000)]) for _ in range(50)]
+    for level in range(depth):
+        program.append(task([(SUBMIT, 52 + level), (WAIT, 0)]))
+    program.append(task([(RUN, 300), (CRASH, 0)], 2))
+    counters = oracle.run(sim, program, several(1, 2, 1, remote_only=True))
+    assert counters["failures"] >= 1
+    assert counters["deaths"] <= 3 * (depth + 1)
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def below_a_chain(sim: ModuleType, parents: int, rounds: int) -> dict[str, Any]:
+    """Each parent waits on its own stack for the next; below all of them 100 tasks at a time come and go."""
+    program = programs.chain(parents, 1)
+    first = len(program)
+    ops = []
+    for i in range(rounds):
+        ops += [(SUBMIT, first + 100 * i + k) for k in range(100)] + [(WAIT, 100 * i + k) for k in range(100)]
+    program[-1] = task(ops, 1)
+    program += [task([(RUN, 10)], 2) for _ in range(100 * rounds)]
+    plan = {"workers": 2, "depth_max": 0, "suspended_max": 1 << 30}
+    counters = oracle.run(sim, program, plan, check_every=0)
+    assert counters["most_suspended"] >= parents * 0.9
+    return counters
+
+
+def test_a_hundred_thousand_suspended_parents(sim: ModuleType) -> None:
+    few = below_a_chain(sim, 1000, 10)["most_bytes"]
+    many = below_a_chain(sim, 100_000, 10)["most_bytes"]
+    busy = below_a_chain(sim, 100_000, 1000)["most_bytes"]
+    assert (many - few) / 100_000 <= 64, "bytes of the machines for each parent, besides the call itself"
+    assert busy <= many + 65536, "a hundred thousand tasks below them leave nothing behind"

@@ -191,12 +191,12 @@ def test_the_result_frees_its_node(world):
     assert (world.node(1)["given"], world.statistics()["known"]) == (0, 0)
 
 
-def test_a_second_result_is_passed_on_and_changes_nothing(world):
+def test_a_second_result_is_not_passed_on(world):
     world.submit(1)
     world.request(1, 100)
     world.match()
-    world.result(1, ORIGIN, 1)
     assert world.result(1, ORIGIN, 1) == 0
+    assert world.result(1, ORIGIN, 1) == -1
 
 
 def test_the_result_of_an_earlier_holder_leaves_the_task_with_its_holder(world):
@@ -207,7 +207,7 @@ def test_the_result_of_an_earlier_holder_leaves_the_task_with_its_holder(world):
     world.request(2, 100)
     world.request(1, 0)
     assert world.sent() == {2: [1]}
-    assert world.result(1, ORIGIN, 1) == 0
+    assert world.result(1, ORIGIN, 1) == -1
     assert world.node(2)["given"] == 1
 
 
@@ -388,8 +388,8 @@ def test_crashed_tasks_in_the_middle_of_the_queue(world):
 
 def test_cancel_in_the_queue(world):
     world.submit(1, 2, 3)
-    world.cancel(0, ORIGIN, 2, attempt=4, mode=1)
-    assert world.drain() == [("answer", 0, 0, 2, 4, world.machines.NOT_STARTED, 1)]
+    world.cancel(0, ORIGIN, 2, attempt=0, mode=1)
+    assert world.drain() == [("answer", 0, 0, 2, 0, world.machines.NOT_STARTED, 1)]
     world.request(1, 100)
     actions = [action for action in world.matched() if action[0] != "want"]
     assert [(name, slot) for name, _, slot, *_ in actions] == [("send", 1), ("drop", 2), ("send", 3)]
@@ -459,10 +459,29 @@ def test_an_answer_for_an_unknown_owner_goes_nowhere(world):
     assert world.answer(1, 77, 1, world.machines.STARTED) == (-1, world.machines.STARTED)
 
 
-@pytest.mark.parametrize("owner", [ORIGIN, 77])
-def test_cancel_of_an_unknown_task(world, owner):
-    world.cancel(0, owner, 5, attempt=2, mode=0)
+def test_cancel_of_an_unknown_task(world):
+    world.cancel(0, ORIGIN, 5, attempt=2, mode=0)
     assert world.drain() == [("answer", 0, 0, 5, 2, world.machines.UNKNOWN, 0)]
+    world.cancel(0, 77, 5, attempt=2, mode=0)
+    assert world.drain() == [], "nobody is there to be told"
+
+
+def test_cancel_of_an_earlier_attempt_leaves_the_later_one(world):
+    world.submit(1, attempt=3)
+    world.cancel(0, ORIGIN, 1, attempt=2)
+    assert world.drain() == [("answer", 0, 0, 1, 2, world.machines.UNKNOWN, 0)]
+    assert world.statistics()["known"] == 1
+
+
+def test_an_answer_about_an_earlier_attempt_leaves_the_later_one(world):
+    world.submit(1, attempt=3)
+    world.request(1, 100)
+    assert world.sent() == {1: [1]}
+    not_started = world.machines.NOT_STARTED
+    assert world.answer(1, ORIGIN, 1, not_started, attempt=2) == (0, not_started)
+    assert world.statistics()["known"] == 1
+    assert world.answer(1, ORIGIN, 1, not_started, attempt=3) == (0, not_started)
+    assert world.statistics()["known"] == 0
 
 
 def test_cancel_crosses_the_result(world):
@@ -513,12 +532,29 @@ def test_lost_twice_is_lost_once(world):
 
 
 def test_queued_tasks_of_others_survive(world):
-    world.submit(1)
+    world.submit(1, 2)
+    world.request(1, 100)
+    assert world.sent() == {1: [1, 2]}
     world.submit(2, node=1)  # passed on by worker 1, owned by the origin
     world.lost(1)
-    assert world.drain() == []
+    assert [(name, slot, id) for name, _, slot, id, *_ in world.drain()] == [("lost", 0, 1)]
     world.request(2, 100)
-    assert world.sent() == {2: [1, 2]}
+    assert world.sent() == {2: [2]}
+
+
+def test_a_node_speaks_for_its_own_tasks_and_for_those_that_it_holds(world):
+    world.submit(1, 2)
+    world.request(1, 1)
+    assert world.sent() == {1: [1]}
+    # Worker 2 holds none of them.
+    for id in (1, 2, 3):
+        assert world.task(2, ORIGIN, id, slot=9) == -1, "it cannot put another in its place"
+        assert world.result(2, ORIGIN, id) == -1
+        world.cancel(2, ORIGIN, id)
+    assert world.answer(2, ORIGIN, 1, world.machines.NOT_STARTED)[0] == -1
+    assert world.drain() == []
+    assert world.statistics()["dropped"] == 10
+    assert world.result(1, ORIGIN, 1) == 0
 
 
 def test_the_tasks_of_a_dead_owner_are_dropped(world):
@@ -527,7 +563,7 @@ def test_the_tasks_of_a_dead_owner_are_dropped(world):
     assert world.sent() == {2: [1]}
     world.lost(1)
     # What runs elsewhere is called off there, what is queued here is never sent.
-    assert world.drain() == [("cancel", 2, 0, FIRST, 1, 3, 0)]
+    assert world.drain() == [("cancel", 2, 0, FIRST, 1, 3, world.machines.ORPHAN)]
     assert world.node(2)["given"] == 0
     world.request(2, 100)
     assert [(name, slot) for name, _, slot, *_ in world.matched() if name != "want"] == [("drop", 2)]
@@ -720,7 +756,7 @@ def test_any_order_of_events(machines, seed):
         obey()
     for node, owner in enumerate(names):
         for id in range(1, 61):
-            world.cancel(0, owner, id)
+            world.cancel(node, owner, id)
             world.drain()
         if world.node(node)["alive"]:
             world.request(node, 0)

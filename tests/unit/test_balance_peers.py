@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-HOME, EAST, WEST = 1, 2, 3  # brokers
+HOME, EAST, WEST, NORTH = 1, 2, 3, 4  # brokers
 HOPS_MAX = 4
 LONG = 10**9
 
@@ -184,9 +184,11 @@ def test_a_task_goes_on_to_a_third(world):
     world.ask(world.west, LONG)
     assert world.sent() == {world.west: [1]}
     assert world.statistics()["known"] == 1
-    world.hold(world.east, at(EAST, 5), 1)
-    assert world.statistics()["known"] == 1, "another one says so"
-    world.hold(world.west, at(EAST, 5), 1)
+    world.hold(world.east, at(EAST, 5), 1, hops=1)
+    assert world.statistics()["known"] == 1, "that is how it came here"
+    world.hold(world.east, at(EAST, 5), 1, attempt=1, hops=2)
+    assert world.statistics()["known"] == 1, "that is another attempt"
+    world.hold(world.east, at(EAST, 5), 1, hops=2)
     assert world.statistics()["known"] == 0, "its own broker keeps track of it"
     assert world.node(world.west)["given"] == 0
 
@@ -217,6 +219,15 @@ def test_a_task_that_no_peer_may_have_does_not_stop_the_next(world):
     assert world.sent() == {world.workers[0]: [1]}
 
 
+def test_a_task_that_crashed_a_worker_goes_only_where_a_node_has_nothing_to_do(world):
+    retried = world.machines.RETRIED
+    world.submit(1, flags=retried)
+    world.ask(world.east, LONG)
+    assert world.sent() == {}
+    world.ask(world.east, LONG, idle=1)
+    assert world.sent() == {world.east: [1]}
+
+
 def test_behind_many_of_them_none_is_looked_for(world):
     world.submit(*range(1, 101), hops=HOPS_MAX)
     world.submit(200)
@@ -231,8 +242,7 @@ def test_behind_many_of_them_none_is_looked_for(world):
 def test_a_task_that_moves_on_is_reported_to_its_own_broker(world):
     world.submit(7, node=world.west, owner=at(EAST, 5))
     told = world.drain()
-    assert [action[:2] for action in told] == [("hold", world.east), ("hold", world.west)], "and to the giver"
-    assert {action[3:5] for action in told} == {(at(EAST, 5), 7)}
+    assert told == [("hold", world.east, WEST, at(EAST, 5), 7, 0, 1)], "with its giver, attempt and hops"
 
 
 def test_a_task_from_its_own_broker_or_of_our_own_node_is_not_reported(world):
@@ -250,12 +260,72 @@ def held_by_east(world, id=1):
 
 def test_who_has_it_now_is_noted(world):
     held_by_east(world)
-    world.hold(world.west, at(HOME, 1), 1)
+    world.hold(world.west, at(HOME, 1), 1, giver=EAST)
+    assert world.drain() == [("hold", world.east, 0, at(HOME, 1), 1, 0, 2)], (
+        "it need not answer for it any more"
+    )
     assert (world.node(world.east)["given"], world.node(world.west)["given"]) == (0, 1)
     world.lost(world.east)
     assert world.drain() == [], "it is not there any more"
     world.lost(world.west)
     assert [action[:2] for action in world.drain()] == [("lost", world.origin)]
+
+
+def test_notices_that_overtake_each_other(world):
+    # East gave it to west, and west to the third: that one's notice is here first.
+    third = world.peer(NORTH)
+    held_by_east(world)
+    world.hold(third, at(HOME, 1), 1, hops=3, giver=WEST)
+    world.hold(world.west, at(HOME, 1), 1, hops=2, giver=EAST)
+    assert [action[:2] for action in world.drain()] == [("hold", world.west), ("hold", world.east)]
+    assert world.node(third)["given"] == 1
+
+
+def test_a_notice_about_an_earlier_attempt_changes_nothing(world):
+    held_by_east(world)
+    world.lost(world.east)
+    world.peer(EAST)
+    world.ask(world.east, 1)
+    world.submit(1, attempt=1)
+    world.match()
+    world.drain()
+    world.hold(world.west, at(HOME, 1), 1, attempt=0, hops=2)
+    assert world.node(world.east)["given"] == 1
+
+
+def test_a_notice_about_a_dead_owners_task_is_answered_by_a_cancel(world):
+    # The peer that had it was lost, and then its owner: nobody here knows any more that it went on before.
+    owner = at(HOME, 2)
+    world.submit(1, node=world.workers[0], owner=owner)
+    world.ask(world.east, 1)
+    assert world.sent() == {world.east: [1]}
+    world.lost(world.east)
+    world.lost(world.workers[0])
+    world.drain()
+    world.hold(world.west, owner, 1, giver=EAST)
+    assert world.drain() == [("cancel", world.west, 0, owner, 1, 0, world.machines.ORPHAN)]
+
+
+def test_a_dead_owners_task_that_is_given_back_ends_here(world):
+    # The cancel finds it on its way: without its owner it might wait for ever for its function.
+    owner = at(EAST, 5)
+    world.submit(1, node=world.east, owner=owner)
+    world.request(world.workers[0], 1)
+    assert world.sent() == {world.workers[0]: [1]}
+    world.cancel(world.east, owner, 1, mode=world.machines.ORPHAN)
+    assert world.drain() == [("cancel", world.workers[0], 0, owner, 1, 0, world.machines.ORPHAN)]
+    assert world.task(world.workers[0], owner, 1, slot=2) == -1
+    assert world.statistics()["known"] == 0
+
+
+def test_a_loss_of_an_earlier_attempt_leaves_the_later_one(world):
+    world.ask(world.east, 1)
+    world.submit(1, attempt=2)
+    assert world.sent() == {world.east: [1]}
+    assert world.lost_there(world.east, at(HOME, 1), 1, attempt=1) == world.origin
+    assert world.statistics()["known"] == 1
+    assert world.lost_there(world.east, at(HOME, 1), 1, attempt=2) == world.origin
+    assert world.statistics()["known"] == 0
 
 
 def test_a_notice_about_a_task_that_is_here_or_unknown_is_ignored(world):
@@ -293,7 +363,7 @@ def test_a_result_for_elsewhere_goes_to_that_broker(world):
 
 def test_a_result_of_a_worker_that_has_not_the_task_forgets_nothing(world):
     held_by_east(world)
-    assert world.result(world.workers[0], at(HOME, 1), 1) == world.origin
+    assert world.result(world.workers[0], at(HOME, 1), 1) == -1
     assert world.statistics()["known"] == 1
 
 
@@ -365,7 +435,7 @@ def test_the_running_tasks_of_a_lost_peers_nodes_are_cancelled(world):
     world.submit(1, node=world.east, owner=at(EAST, 5), attempt=3)
     world.sent()
     world.lost(world.east)
-    assert world.drain() == [("cancel", world.workers[0], 0, at(EAST, 5), 1, 3, 0)]
+    assert world.drain() == [("cancel", world.workers[0], 0, at(EAST, 5), 1, 3, world.machines.ORPHAN)]
     assert world.result(world.workers[0], at(EAST, 5), 1) == -1
 
 

@@ -167,6 +167,13 @@ def test_find_a_foreign_task(queue, machines):
     assert drain(queue.next_foreign) == [tasks[0], tasks[2], *other]
 
 
+def test_a_later_attempt_is_not_found(queue, machines):
+    # A cancel that was long on its way: what came after it is not meant.
+    (task,) = foreign(queue, machines, 1, attempt=3)
+    assert queue.find_foreign(9, 1, 2) is None
+    assert queue.find_foreign(9, 1, 3) is task
+
+
 def test_parked_tasks_are_neither_run_nor_given_away(queue, machines):
     # Their function is on its way.
     parked = [machines.Call(id, 9, fn=fn, est_us=5) for id, fn in ((1, 7), (2, 8), (3, 7))]

@@ -73,6 +73,12 @@ cdef class DeskHarness:
             got = self.desk.handle(data, size, 1)
         return got
 
+    def leave(self):
+        """It is told to leave, and looks at once whether it holds anything."""
+        with nogil:
+            self.desk.begin_leaving()
+            self.desk.leave_if_done()
+
     def said(self):
         """What it has put down for the broker since the last time."""
         text = self.desk.out.data[:self.desk.out.size] if self.desk.out.size else b""

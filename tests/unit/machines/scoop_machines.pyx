@@ -13,7 +13,8 @@ from scoop._core.localq cimport LocalQueue
 from scoop._core.outbox cimport (
     A_ANSWER, A_ASK, A_CANCEL, A_CREDIT, A_DROP, A_HINT, A_HOLD, A_LOST, A_REFUSE, A_SEND_TASK, A_WANT, Outbox)
 from scoop._core.wire cimport (
-    CANCEL_DROP, CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN, buf_free, buf_t, next_record,
+    CANCEL_DROP, CANCEL_ORPHAN,
+    CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN, buf_free, buf_t, next_record,
     put_array, put_bin, put_blob, put_int, put_record, put_result, put_task, put_uint, reader_t, record_t, span_t)
 
 RULINGS = {R_IGNORE: "ignore", R_COMPLETE: "complete", R_REISSUE: "reissue", R_FAIL: "fail", R_REQUEUE: "requeue",
@@ -27,6 +28,7 @@ STARTED = V_STARTED
 UNKNOWN = V_UNKNOWN
 DROP = CANCEL_DROP
 RECALL = CANCEL_RECALL
+ORPHAN = CANCEL_ORPHAN
 RETRIED = T_RETRIED
 MAX_NODES = NODES_MAX
 
@@ -100,7 +102,7 @@ cdef class QueueHarness:
     def oldest_own(self): return _call(self.q.oldest_own())
     def next_foreign(self): return _call(self.q.next_foreign())
     def give(self, own_only=False): return _call(self.q.give(own_only))
-    def find_foreign(self, owner, id): return _call(self.q.find_foreign(owner, id))
+    def find_foreign(self, owner, id, attempt=0): return _call(self.q.find_foreign(owner, id, attempt))
     def pop_stale(self): return _call(self.q.pop_stale())
     def hunger(self, idle=False): return self.q.hunger(idle)
     def granted(self, est_us): self.q.granted(est_us)
@@ -166,8 +168,8 @@ cdef class BalanceHarness:
     def request(self, int node, room_us, idle=False): self.balance.on_request(node, room_us, idle)
     def surplus(self, int node, tasks, work_us=0): self.balance.on_surplus(node, tasks, work_us)
     def result(self, int node, owner, id): return self.balance.on_result(node, owner, id)
-    def answer(self, int node, owner, id, int verdict):
-        return self.balance.on_answer(node, owner, id, &verdict), verdict
+    def answer(self, int node, owner, id, int verdict, attempt=0):
+        return self.balance.on_answer(node, owner, id, attempt, &verdict), verdict
 
     def cancel(self, int node, owner, id, attempt=0, mode=0): self.balance.on_cancel(node, owner, id, attempt, mode)
     def lost(self, int node, blamed_owner=0, blamed_id=0, cause=1):
@@ -181,8 +183,10 @@ cdef class BalanceHarness:
 
     def peer(self, number): return self.balance.on_peer(number)
     def ask(self, int peer, room_us, idle=0): self.balance.on_ask(peer, room_us, idle)
-    def hold(self, int peer, owner, id): self.balance.on_hold(peer, owner, id)
-    def lost_there(self, int peer, owner, id): return self.balance.on_lost_there(peer, owner, id)
+    def hold(self, int peer, owner, id, attempt=0, hops=2, giver=0):
+        self.balance.on_hold(peer, owner, id, attempt, hops, giver)
+    def lost_there(self, int peer, owner, id, attempt=0):
+        return self.balance.on_lost_there(peer, owner, id, attempt)
     def way_to(self, owner): return self.balance.way_to(owner)
 
     def lack(self):

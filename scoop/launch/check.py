@@ -1,0 +1,195 @@
+"""``scoop-run --check``: whether a program could run on these hosts, and what to mend where it could not."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import sys
+import threading
+import time
+
+from scoop.launch import remote
+from scoop.launch.keyring import versions
+from scoop.launch.spawn import AgentLost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from scoop.launch.link import Message
+    from scoop.launch.plan import Share
+    from scoop.launch.spawn import AgentHandle
+
+CHECK_S = 15.0
+"""How long a host has for all of its answers."""
+
+PINGS = 5
+CLOCK_S = 1.0
+"""Clocks that differ by more are worth a word; scoop does not need them to agree."""
+
+REMEDIES: Sequence[tuple[str, str]] = (
+    (r"Could not resolve hostname", "correct its name, or give it in ~/.ssh/config or /etc/hosts"),
+    (r"Host key verification failed", "log in once by hand and confirm its key: ssh {target}"),
+    (r"Permission denied", "let ssh log in without a password: ssh-copy-id {target}"),
+    (r"Connection refused", "start sshd there, or give its port: {name}:PORT"),
+    (r"timed out|No route to host|unreachable", "is it up, and does a firewall let ssh through?"),
+    (
+        r"No module named '?(scoop|msgpack|greenlet|zmq|cloudpickle)",
+        "install scoop there for that Python: "
+        "{python} -m pip install scoop; or name another with --python-executable",
+    ),
+    (
+        r"No such file or directory|not found",
+        "there is no such program on it: see --python-executable, and "
+        "--prolog for what has to be loaded before",
+    ),
+    (
+        r"scoop .* this host has|Python .* this host has",
+        "use the same versions: --python-executable names one",
+    ),
+)
+
+
+class Finding:
+    """What is known of one host.
+
+    Attributes:
+        name: as it was given.
+        hello: what its agent has said; None if it has said nothing.
+        round_trip_s, clock_s: the shortest exchange with it, and by how much its clock is ahead of this one.
+        problem: why nothing could run there; empty if all is well.
+        missing: things it lacks that a program may need: the working folder.
+    """
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.name = share.host.name
+        self.hello: Message | None = None
+        self.round_trip_s = self.clock_s = 0.0
+        self.problem = ""
+        self.missing: list[str] = []
+
+    def ask(self, way: remote.Way) -> None:
+        """Start an agent there, ask it, end it. Blocks for up to 15 s."""
+        job = os.urandom(8).hex()
+        command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job)
+        try:
+            handle, errors = remote.connect(command, job)
+        except OSError as error:
+            self.problem = str(error)
+            return
+        deadline = time.monotonic() + CHECK_S
+        try:
+            self._talk(handle, way.folder, deadline)
+        except TimeoutError:
+            self.problem = f"no answer within {CHECK_S:g} s"
+        except (AgentLost, ValueError) as error:
+            self.problem = str(error)
+        finally:
+            handle.close(0.0)
+            said = _tail(errors)
+        if self.problem and self.hello is None:
+            self.problem = said or self.problem
+
+    def _talk(self, handle: AgentHandle, folder: str, deadline: float) -> None:
+        self.hello = _answer(handle, "hello", deadline)
+        ours = versions()
+        for what, there in self.hello["versions"].items():
+            if ours.get(what) != there:
+                self.problem = f"it has {what} {there}, this host has {what} {ours.get(what)}"
+        best = None
+        for _ in range(PINGS):
+            before, clock = time.monotonic(), time.time()
+            handle.send({"op": "ping", "folder": folder})
+            pong = _answer(handle, "pong", deadline)
+            took = time.monotonic() - before
+            if best is None or took < best:
+                best = took
+                self.round_trip_s, self.clock_s = took, pong["clock"] - clock - took / 2
+        if not pong["folder"]:
+            self.missing.append(f"no folder {folder}: programs start in / there; see --path")
+
+    def remedy(self, python: str) -> str:
+        """What to do about its problem; empty if nobody knows."""
+        for pattern, text in REMEDIES:
+            if re.search(pattern, self.problem):
+                return text.format(target=self.share.host.target, name=self.name, python=shlex.quote(python))
+        return ""
+
+
+def _answer(handle: AgentHandle, op: str, deadline: float) -> Message:
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([handle.fileno()], [], [], left)[0]:
+            raise TimeoutError
+        messages = handle.receive()
+        if not messages:
+            raise AgentLost("its command ended without a word")
+        for message in messages:
+            if message["op"] == op:
+                return message
+
+
+def _tail(descriptor: int) -> str:
+    """The last lines of what a command that has ended wrote to standard error."""
+    data = b""
+    os.set_blocking(descriptor, False)
+    try:
+        while chunk := os.read(descriptor, 4096):
+            data = (data + chunk)[-4096:]
+    except BlockingIOError:
+        pass  # something it has started still has the other end
+    finally:
+        os.close(descriptor)
+    lines = data.decode(errors="replace").strip().splitlines()
+    return "; ".join(line.strip() for line in lines[-2:])
+
+
+def check(
+    shares: Sequence[Share], way: remote.Way, write: Callable[[str], object] = sys.stdout.write
+) -> bool:
+    """Ask all hosts at once, and write a line for each. Blocks for up to 20 s; nothing is left running.
+
+    Returns:
+        Whether a job could start on all of them.
+    """
+    findings = [Finding(share) for share in shares]
+    threads = [threading.Thread(target=finding.ask, args=(way,)) for finding in findings]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows: list[tuple[str, ...]] = [("host", "Python", "scoop", "libzmq", "cores", "round trip", "clock", "")]
+    rows += [_row(finding) for finding in findings]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        write(("  ".join([*cells, row[-1]])).rstrip() + "\n")
+    for finding in findings:
+        if finding.problem:
+            remedy = finding.remedy(way.executable)
+            write(f"\n{finding.name}: {finding.problem}\n" + (f"  {remedy}\n" if remedy else ""))
+        for text in finding.missing:
+            write(f"\n{finding.name}: {text}\n")
+        if abs(finding.clock_s) > CLOCK_S:
+            write(f"\n{finding.name}: its clock differs; scoop does not mind, times in logs will\n")
+    return not any(finding.problem for finding in findings)
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    hello = finding.hello
+    if hello is None:
+        return (finding.name, "-", "-", "-", "-", "-", "-", "not reached")
+    there = hello["versions"]
+    return (
+        finding.name,
+        there.get("Python", "?"),
+        there.get("scoop", "?"),
+        hello.get("libzmq", "?"),
+        str(hello["cores"]),
+        f"{finding.round_trip_s * 1000:.1f} ms",
+        f"{finding.clock_s:+.3f} s",
+        "to mend" if finding.problem else "ok",
+    )

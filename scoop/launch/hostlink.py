@@ -1,0 +1,115 @@
+"""One host of a job on several, as the origin sees it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+from scoop.launch import remote
+from scoop.launch.hosted import route_to
+from scoop.launch.spawn import AgentLost
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from scoop.launch.link import Message
+    from scoop.launch.plan import Share
+    from scoop.launch.spawn import AgentHandle
+
+TAIL_BYTES = 4096
+ANY = "*"
+
+
+class HostLink:
+    """An agent of the job, and what has come of it.
+
+    Attributes:
+        number: of its broker, and in messages of its own.
+        name: as it was given; of its workers and their output too.
+        base: random, of its workers' incarnations.
+        leader: the one whose broker its workers connect to; mostly itself.
+        broker, hello: what that one has said; None so far.
+        failure: why it cannot take part; empty if it can.
+        ready: its broker knows the keys of all others.
+        workers: how many processes compute there, this one not counted.
+        gone, leaving: it has ended; it will when its tasks are over.
+        alive: numbers of the workers that run.
+    """
+
+    def __init__(self, number: int, share: Share) -> None:
+        self.number = number
+        self.share = share
+        self.name = share.host.name
+        self.base = 0
+        self.handle: AgentHandle | None = None
+        self.leader: HostLink = self
+        self.broker: dict[str, Any] | None = None
+        self.hello: dict[str, Any] | None = None
+        self.failure = ""
+        self.ready = False
+        self.gone = False
+        self.leaving = False
+        self.workers = 0
+        self.alive: set[int] = set()
+        self._tail = b""
+        self._errors = -1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it has a broker of its own."""
+        return self.leader is self
+
+    def greet(self, hello: Message) -> None:
+        """Take what its agent says first."""
+        self.hello = hello
+
+    def is_up(self) -> bool:
+        """Whether its workers can be, or have been, started."""
+        return self.hello is not None and self.leader.broker is not None
+
+    def start(self, way: remote.Way, job: str) -> None:
+        """Start its agent's command. Raises OSError if that cannot be done."""
+        command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
+        self.handle, self._errors = remote.connect(command, job)
+        threading.Thread(target=self._read_errors, name="scoop-errors", daemon=True).start()
+
+    def send(self, message: Message) -> None:
+        """Send its agent a message, unless that is gone."""
+        try:
+            if self.handle is not None and not self.gone:
+                self.handle.send(message)
+        except AgentLost:
+            pass  # the thread that reads from it tells
+
+    def _read_errors(self) -> None:
+        # What the command itself says: why it has failed, and warnings of the login there.
+        while True:
+            data = os.read(self._errors, TAIL_BYTES)
+            if not data:
+                os.close(self._errors)
+                return
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+            if self.broker is not None:
+                sys.stderr.write(data.decode(errors="replace"))
+
+    def last_words(self) -> str:
+        """The end of what its command wrote to standard error."""
+        time.sleep(0.05)  # the thread that reads it may be a moment behind
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        return "; ".join(line.strip() for line in lines[-4:]) or "its command ended without a word"
+
+
+def own_address(others: list[str]) -> str:
+    """Where this host's broker listens: its address on the way to the first other whose name it knows.
+
+    Names that only ssh knows, or that nobody knows, say nothing; if there is no other kind, all addresses.
+    """
+    for name in others:
+        try:
+            return route_to(name)
+        except OSError:
+            continue
+    return ANY if others else "127.0.0.1"

@@ -1,0 +1,66 @@
+"""What the origin of a job on several hosts tells each agent to start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from scoop.launch import logs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from scoop.config import Config
+    from scoop.launch.hostlink import HostLink
+    from scoop.launch.link import Message
+    from scoop.launch.remote import Way
+
+PRELOAD = ("scoop.launch.boot", "scoop.future", "scoop.current")
+
+log = logging.getLogger("scoop")
+
+
+def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job: dict[str, Any]) -> Message:
+    """The message that starts the workers of a host, and its broker if it has one of its own.
+
+    Args:
+        host: whose agent has said hello.
+        way: how things are started there.
+        config: options of the job.
+        broker: bind and name (empty: found out there), origin and seed, as of `boot.broker_main`.
+        job: seed, copy and size, as of `boot.worker_main`.
+    """
+    from scoop import current
+    from scoop.launch import cores
+    from scoop.launch.boot import ENTRY
+
+    assert host.hello is not None
+    processes = host.workers + (1 if host.share.local else 0)
+    caps = cores.thread_caps(max(processes, 1), host.hello["cores"], os.environ, threads=config.threads)
+    tunnel = way.tunnel.folder if way.tunnel is not None else ""
+    of_broker = {**broker, "number": host.number, "tunnel": bool(tunnel), "lease": config.lease}
+    return {
+        "op": "start",
+        "count": host.workers,
+        "entry": ENTRY,
+        "preload": list(PRELOAD),
+        "env": caps,
+        "sys_path": [*filter(None, [way.pythonpath]), *sys.path],
+        "cwd": way.folder,
+        "broker": of_broker if host.leads else None,
+        "spec": {
+            **job,
+            "base": host.base,
+            "home": host.leader.number,
+            "broker": (host.leader.broker or {}).get("local", ""),
+            "host": host.hello["host"] if host.leads else host.name,
+            "initializer": b"",
+            "run_dirs": [tunnel] if host.share.local and tunnel else [],
+            "level": log.getEffectiveLevel(),
+            "levels": logs.describe(),
+            "profile": current.profile_folder,
+            "label": "" if host.leads else f"r{host.number - 1}-",
+        },
+    }
