@@ -111,12 +111,13 @@ def read_private(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyringError(f"key file {path}: {error.strerror}") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        os.close(descriptor)
+        raise KeyringError(
+            f"key file {path} must be yours alone (chmod 600 {path}): whoever reads it can join the job"
+        )
     with open(descriptor, encoding="utf-8") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise KeyringError(
-                f"key file {path} must be yours alone (chmod 600 {path}): whoever reads it can join the job"
-            )
         return file.read(_LIMIT)
 
 

@@ -3,13 +3,14 @@
 Everything is imported before the process becomes the user UID, who may not be able to read this file. Prints
 one line of JSON.
 
-attack MARK KEY ADDRESS...  tries each broker's door and meta socket with and without keys; KEY is the server's,
-                            or empty. Whatever it sends would create the file MARK if it were unpickled.
+attack MARK KEY ADDRESS...  tries each address with and without keys; KEY is the server's, or empty. What it
+                            sends would create the file MARK if it were unpickled.
 reach PATH...               tries to list, read, write and connect to paths; prints what it was able to do.
 scan HOST PORT...           prints the ports that are open.
-hold N ADDRESS...           opens N connections to each, every second one with a byte, until standard input ends.
+hold N ADDRESS...           opens N connections to each, half of them with a byte, until standard input ends.
 """
 
+import encodings.idna  # noqa: F401 (the codec of host names; this user may not be able to read it later)
 import json
 import os
 import pickle
@@ -64,7 +65,7 @@ def raw_texts(bodies):
         "one byte": b"\xff",
         "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         "no protocol": bodies[0],
-        "zmtp 1": b"".join(bytes([1, 0]) for _ in range(1)) + everything,
+        "zmtp 1": bytes([1, 0]) + everything,
         "zmtp 2": GREETING + bytes([1, 5]) + bytes([0, 0]) + everything,
         "null": greeting(3, b"NULL") + READY + everything,
         "plain": greeting(3, b"PLAIN") + b"\x04\x0d\x05HELLO\x01a\x01b" + everything,
@@ -137,8 +138,8 @@ def reach(*paths):
     for path in paths:
         for what, attempt in (
             ("list", os.listdir),
-            ("read", lambda path: open(path, "rb").read(1)),
-            ("write", lambda path: open(path, "ab")),
+            ("read", lambda path: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))),
+            ("write", lambda path: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))),
             ("create in", lambda path: os.mkdir(os.path.join(path, "new"))),
             ("remove", os.unlink),
             ("rename", lambda path: os.rename(path, path + ".old")),
@@ -177,7 +178,7 @@ def hold(count, *addresses):
             held.append(peer)
     print(json.dumps(len(held)), flush=True)
     sys.stdin.read()
-    return None
+    return
 
 
 def main():
