@@ -50,6 +50,7 @@ cdef struct call_t:
     uint8_t flags           # T_ bits of wire
     uint8_t marks           # M_ bits
     uint8_t outcome         # of an arrived result
+    uint32_t unknown_s      # since when its holder has answered that it does not know it, 0: it does
     char *data              # encoded arguments; when arrived, the result
     size_t size
     void *args              # borrowed tuple of scalars, encoded at export

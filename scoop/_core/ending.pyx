@@ -90,11 +90,11 @@ cdef class Ending(Notices):
             elif s.main and not self.desk.remote_only and self.desk.queue.own_count:
                 self.run_next(s)
             elif s.main:
-                self.node.draining = True
+                self.desk.draining = True
                 may = self.may_now(s)
                 with nogil:
                     reason = self.node.block(NULL, 0, may, False)
-                self.node.draining = False
+                self.desk.draining = False
                 self._after_block(reason)
                 # A wait that is over goes on before new work begins.
                 if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s):

@@ -98,7 +98,7 @@ cdef class Lead:
             self.broker.lost = self.posted
             self.posted = NULL
             pthread_mutex_unlock(&self.desk.lock)
-        if self.desk.ledger.open.count and timeout_us != 0 and not self.desk.remote_only:
+        if self.desk.ledger.open.count and timeout_us != 0:
             self.desk.ask_stalled(now)
         self.desk.tell_surplus(self.driver_leads or self.only_waits)
         self._flush(now)

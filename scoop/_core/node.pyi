@@ -4,7 +4,6 @@ from scoop._core.lead import Lead
 
 @final
 class Node(Lead):
-    draining: bool
     @property
     def spin_skip(self) -> int: ...
     @property

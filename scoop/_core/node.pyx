@@ -48,7 +48,7 @@ cdef class Node(Lead):
         pthread_mutex_lock(&self.desk.lock)
         if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and may & MAY_RUN)):
             reason |= W_FINAL
-        if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
+        if self.desk.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
         if may & MAY_WORK and not self.desk.remote_only and (
                 self.desk.queue.own_count or self.desk.queue.foreign_count):

@@ -62,11 +62,13 @@ cdef enum verdict_t:
     V_NOT_STARTED = 0
     V_STARTED = 1
     V_UNKNOWN = 2
+    V_HELD = 3          # it is there, and has not started
 
 cdef enum:
     CANCEL_DROP = 0
     CANCEL_RECALL = 1
     CANCEL_ORPHAN = 2   # its owner is dead
+    CANCEL_LOOK = 3     # it is only asked whether the task is still there
 
 cdef struct buf_t:
     char *data

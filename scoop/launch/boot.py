@@ -20,7 +20,6 @@ from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
-from scoop.launch.profiling import profiled
 from scoop.launch.vigil import Lifeline
 from scoop.launch.watched import EXIT_LEFT
 
@@ -103,14 +102,20 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     if spec.get("host"):
         spec["name"] = f"{spec['host']}-{index}"
     current.enter_worker(session, spec, index)
+    recording = None
+    if spec.get("profile"):
+        from scoop.launch import profiling
+
+        recording = profiling.begin_worker(spec["profile"], index)
     if spec.get("initializer"):
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
     node.hello(1, spec.get("name") or f"worker-{index}")
     leave_on_sigterm(node)
     lifeline = hold_on(node, spec["broker"], door) if door is not None else None
-    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
-        session.serve()
+    session.serve()
+    if recording is not None:
+        recording.stop()
     if lifeline is not None:
         lifeline.over.set()
     session.closed = True
@@ -120,6 +125,8 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.stop()
     driver.join(1.0)
     node.flush()
+    if recording is not None:
+        recording.write()
     socket.close()
     context.close()
     return 1 if lifeline is not None and lifeline.lost else EXIT_LEFT if node.left else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from scoop.config import COUNT, FLAG, OPTIONS, ConfigError
+from scoop.config import COUNT, FLAG, FOLDER, OPTIONS, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,10 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         command.launch[name] = given if equals else _value(name, given, rest)
         return
     if name == "--rsh":
-        raise CommandError("--rsh: rsh is not safe on a network; if you must, --ssh-executable rsh takes it")
+        raise CommandError(
+            "--rsh: rsh proves nobody's identity, and keys travel on that way. Leave it out for ssh, or name "
+            "a command that understands the options of ssh with --ssh-executable"
+        )
     if name == "--tunnel":
         command.launch[name] = "1"
         return
@@ -200,7 +203,7 @@ def usage() -> str:
     ]
     for option in OPTIONS:
         if option.flags:
-            metavar = "" if option.kind in (FLAG, COUNT) else " N"
+            metavar = "" if option.kind in (FLAG, COUNT) else " DIR" if option.kind == FOLDER else " N"
             lines.append("  " + ", ".join(flag + metavar for flag in option.flags))
             lines += textwrap.wrap(f"{option.help} [{option.environ}]", 78, initial_indent=" " * 6,
                                    subsequent_indent=" " * 6, break_on_hyphens=False)  # fmt: skip
@@ -253,9 +256,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
-        current.profile_folder = (
-            os.path.abspath(command.launch["--profile"]) if "--profile" in command.launch else ""
-        )
+        if "--profile" in command.launch:
+            from scoop.launch import profiling
+
+            current.profile_folder = profiling.prepare(command.launch["--profile"])
         if command.check:
             from scoop.launch import several
 
@@ -274,6 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             if not several.begin(command.hosts, command.launch):
                 return 1
+        if current.profile_folder:
+            profiling.begin_program(current.profile_folder)
     except (CommandError, ConfigError) as error:
         print(f"scoop-run: {error}\nTry: scoop-run --help", file=sys.stderr)
         return 2

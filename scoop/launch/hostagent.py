@@ -62,8 +62,26 @@ class HostAgent(Agent):
             self._tell_broker(message)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
+        elif message.get("op") == "reach":
+            self._reach(message["name"], message["port"])
         else:
             super().handle(message)
+
+    def _reach(self, name: str, port: int) -> None:
+        """Tell whether TCP gets to the origin, and open a port where a broker would listen."""
+        from scoop.launch import reach
+        from scoop.launch.hosted import route_to
+
+        answer = {"op": "reached", "why": reach.why_not(name, port)}
+        try:
+            server = reach.open_port(route_to(name))
+        except OSError as error:
+            answer["why"] = answer["why"] or str(error)
+        else:
+            address = server.getsockname()
+            answer.update(name=address[0], port=address[1])
+            server.detach()  # open as long as this process is
+        self.send(answer)
 
     def _on_start(self, message: Message) -> None:
         if message["broker"] is not None:

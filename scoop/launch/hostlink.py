@@ -74,6 +74,7 @@ class HostLink:
 
     def start(self, way: remote.Way, job: str) -> None:
         """Start its agent's command. Raises OSError if that cannot be done."""
+        job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
         self.handle, self._errors = remote.connect(command, job)
         threading.Thread(target=self._read_errors, name="scoop-errors", daemon=True).start()

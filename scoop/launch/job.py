@@ -279,6 +279,14 @@ class Job(Origin):
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
+            self._nobody_left(StartupFailed(f"no host has workers any more; host {host.name}: {reason}"))
+
+    def _nobody_left(self, failure: BaseException) -> None:
+        # A program that runs tasks itself goes on alone.
+        if self.config.origin_idle and all(
+            host.gone or host.failure or not host.workers for host in self._hosts
+        ):
+            self._break(failure)
 
     def _on_silent(self, message: dict[str, Any]) -> None:
         """The kernel of a host does not answer: its agent's link would take long to notice."""
@@ -300,10 +308,10 @@ class Job(Origin):
         else:
             log.warning("host %s is gone, and its workers with it", host.name)
         if host.share.local:
-            self.failure = PoolLost("the agent of this host is gone")
-            self.session.fail_all(self.failure)
+            self._break(PoolLost("the agent of this host is gone"))
             return
         self._tell_loss(host)
+        self._nobody_left(PoolLost(f"host {host.name} was the last one with workers, and it is gone"))
 
     def _tell_loss(self, host: HostLink) -> None:
         """Let the brokers know that a host is gone."""

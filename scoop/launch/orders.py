@@ -7,6 +7,7 @@ import os
 import sys
 
 from scoop.launch import logs
+from scoop.launch.origin import place_of_profiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
         broker: bind and name (empty: found out there), origin and seed, as of `boot.broker_main`.
         job: seed, copy and size, as of `boot.worker_main`.
     """
-    from scoop import current
     from scoop.launch import cores
     from scoop.launch.boot import ENTRY
 
@@ -60,7 +60,6 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
             "run_dirs": [tunnel] if host.share.local and tunnel else [],
             "level": log.getEffectiveLevel(),
             "levels": logs.describe(),
-            "profile": current.profile_folder,
-            "label": "" if host.leads else f"r{host.number - 1}-",
+            "profile": place_of_profiles("" if host.share.local else host.name),
         },
     }

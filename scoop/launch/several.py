@@ -201,10 +201,14 @@ def check(words: Sequence[str], options: Mapping[str, str]) -> int:
         launcher = launchers.find(given, os.environ) if given is not None else None
         shares = plan.make(hosts, None, plan.names_of_this_host())
         way = way_of(options, launcher if "--ssh-executable" not in options else None)
-    except HostListError as error:
+    except (HostListError, StartupFailed) as error:
         print(f"scoop-run: {error}", file=sys.stderr)
         return 1
-    return 0 if checking.check(shares, way) else 1
+    try:
+        return 0 if checking.check(shares, way, options.get("--broker-hostname", "")) else 1
+    finally:
+        if way.tunnel is not None:
+            way.tunnel.close()
 
 
 def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:

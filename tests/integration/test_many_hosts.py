@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pstats
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,28 @@ def test_a_killed_origin_leaves_nothing(launch, until):
         os.kill(pid, signal.SIGKILL)
     until(lambda: not left(), "nothing is left anywhere", 10.0)
     process.communicate(timeout=END_S)
+
+
+def test_what_check_says_of_real_hosts(launch):
+    status, out, err = ended(launch("--check", "--hosts", "127.0.0.1", "node2", "node3"))
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["host", "127.0.0.1", "node2", "node3"]
+    assert all(line.endswith("ok") for line in out.splitlines()[1:])
+    status, out, err = ended(launch("--check", "--hosts", "node2", "node99"))
+    assert (status, err) == (1, "")
+    assert "node99: ssh: Could not resolve hostname" in out
+    assert "correct its name" in out
+
+
+def test_a_profile_of_each_process_of_each_host(launch, tmp_path):
+    folder = tmp_path / "profiles"
+    hosts = ("--hosts", "127.0.0.1", "node2", "node3")
+    status, out, err = ended(launch(*hosts, "-n", "6", "--profile", "profiles"))
+    assert (status, out, err) == (0, "go\nnode1 node2 node3 600 1024\n", "")
+    names = {f"{host}-{name}.prof" for host in ("node2", "node3") for name in ("w0", "w1")}
+    assert {path.name for path in folder.iterdir()} == {"node1-origin.prof", "node1-w0.prof", *names}
+    found = pstats.Stats(*(str(path) for path in folder.iterdir())).stats.items()
+    assert sum(counts[1] for (_, _, name), counts in found if name == "where") == 600
 
 
 # ---------------------------------------------------------------------------------------------- refusals
