@@ -191,7 +191,7 @@ def throughput(session: Session) -> list[Case]:
 def _bare_start(case: Case, session: Session) -> Result:
     one = f"{shlex.quote(sys.executable)} -c 'import zmq' & "
     there = shlex.quote(one * PER_HOST + "wait")
-    hosts = range(1, case.params["hosts"] + 1)
+    hosts = range(2, case.params["hosts"] + 2)
     all_of_them = " ".join(f"{shlex.join(SSH)} {testbed.name(host)} {there} &" for host in hosts)
     return _run(case, session, testbed.on(1, "sh", "-c", f"{all_of_them} wait"), answer=False)
 
@@ -199,9 +199,8 @@ def _bare_start(case: Case, session: Session) -> Result:
 def _job_start(case: Case, session: Session) -> Result:
     program = session.scratch / "first_result.py"
     program.write_text(_FIRST)
-    # The first host's share is started without ssh; the bare processes there are not.
-    hosts = [f"{testbed.name(host)}*{PER_HOST}" for host in range(2, case.params["hosts"] + 1)]
-    options = ["--hosts", f"127.0.0.1*{PER_HOST + 1}", *hosts, "--origin-idle"]
+    hosts = [f"{testbed.name(host)}*{PER_HOST}" for host in range(2, case.params["hosts"] + 2)]
+    options = ["--hosts", "127.0.0.1*1", *hosts, "--origin-idle"]
     scoop = [sys.executable, "-m", "scoop", *options, str(program)]
     begin = time.monotonic()
     found = _run(case, session, testbed.on(1, *scoop, str(begin), str(case.workers)))
@@ -211,7 +210,7 @@ def _job_start(case: Case, session: Session) -> Result:
 
 
 def starts(session: Session) -> list[Case]:
-    """Four processes on each of sixteen hosts."""
+    """Four processes on each of sixteen hosts, started from one more."""
     hosts = session.pick(START_HOSTS)
     params, workers = {"hosts": hosts}, hosts * PER_HOST
     return [

@@ -86,6 +86,7 @@ class Launched(ScoopFutures):
         import scoop
         from scoop import futures
 
+        futures.submit(abs, -1).result()  # a launcher may start the workers at the first call
         if not scoop.IS_RUNNING:
             raise RuntimeError("not started by its launcher")
         self._bind(futures)

@@ -11,7 +11,7 @@ from bench import launch
 from bench.harness import Param
 
 FOLDER = launch.ROOT.parent / "shared" / "testbed"
-HOSTS = Param(4, 16)
+HOSTS = Param(4, 17)
 NETWORK = "10.77.0"
 
 
