@@ -7,13 +7,14 @@ gate has answered to each message of the connection, where `is_from` finds it. W
 descriptor for some seconds, and nothing else: see `Porter` for what happens when there is none left.
 """
 
+import hashlib
 import os
 
 from libc.errno cimport EMFILE, ENFILE, errno
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, strlen
 from posix.unistd cimport close, dup
 
 from scoop._core.libzmq cimport (
@@ -61,6 +62,8 @@ cdef enum:
     QUIET_S = 10                # the kernel asks after the other host when it has said nothing for so long,
     ASK_S = 5                   # again and again; what no answer means is decided elsewhere (links.pyx)
     ASKS_MAX = 127
+    BLOCK_DIGITS = 8            # of a name in hexadecimal: those that all names of a block share
+    BLOCK_MARK = 16             # where a sign behind the name says that it is a block's
 
 # One record is below 4 GiB, and records that travel with it fill a frame of 256 KiB at most.
 MESSAGE_BYTES_MAX = (4 << 30) + (1 << 20)
@@ -101,6 +104,16 @@ cdef class Keys:
     def secret(self):
         """The secret half; it leaves the process only into a file of mode 0600 that the user asked for."""
         return self._secret
+
+    @staticmethod
+    def derived(bytes seed not None, uint64_t index):
+        """The key pair number `index` of a seed (any secret bytes): the same wherever it is made."""
+        cdef char[41] public
+        cdef char[41] secret
+        cdef bytes raw = hashlib.blake2b(b"%d" % index, key=seed, digest_size=KEY_BYTES, person=b"scoop keys").digest()
+        api.z85_encode(secret, <const unsigned char *><const char *>raw, KEY_BYTES)
+        check_rc(api.curve_public(public, secret), "curve_public", "")
+        return Keys(public[:40], secret[:40])
 
     cdef int guard(self, Socket socket) except -1:
         # The side that is connected to: it asks the gate about everybody.
@@ -154,6 +167,13 @@ cdef class Gate:
 
     def allow(self, bytes key not None, uint64_t name):
         """Take connections with this public key (40 characters of Z85, or its 32 bytes), as `name` only."""
+        self._allow(key, name).block = False
+
+    def allow_block(self, bytes key not None, uint64_t name):
+        """Take connections with this public key as any name that has the upper 32 bits of `name`: as agents only."""
+        self._allow(key, name).block = True
+
+    cdef allowed_t *_allow(self, bytes key, uint64_t name) except NULL:
         cdef unsigned char[KEY_BYTES] raw
         cdef uint64_t first
         cdef allowed_t *entry
@@ -173,6 +193,7 @@ cdef class Gate:
                 free(entry)
                 raise MemoryError
         entry.name = name
+        return entry
 
     cdef allowed_t *_find(self, const char *key) noexcept nogil:
         cdef uint64_t first
@@ -231,6 +252,9 @@ cdef class Gate:
                 entry = self._find(key)
         if entry != NULL:
             size = snprintf(name, 32, "%016llx", <unsigned long long>entry.name)
+            if entry.block:
+                name[BLOCK_MARK] = c"+"
+                size += 1
             self.granted += 1
         else:
             self.denied += 1
@@ -270,6 +294,10 @@ cdef class Porter:
         cdef zmq_msg_t event
         cdef int32_t listening = -1
         cdef Socket news
+        self.listening = -1
+        if not endpoint.startswith("tcp:"):
+            socket.bind(endpoint)       # a Unix socket in a private directory: no strangers come there
+            return
         # Only its events tell which descriptor libzmq listens at. This one is sent by `bind` itself.
         place = f"inproc://bound-{os.urandom(8).hex()}"
         check_rc(api.socket_monitor(socket.handle, place.encode(), ZMQ_EVENT_LISTENING), "monitor", endpoint)
@@ -319,13 +347,15 @@ cdef class Porter:
         return count
 
 
-cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:
+cdef int is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:
     cdef char[32] expected
     cdef const char *found = api.msg_gets(message, b"User-Id")
     if found == NULL:
         return False
     snprintf(expected, 32, "%016llx", <unsigned long long>name)
-    return memcmp(found, expected, 17) == 0
+    if memcmp(found, expected, BLOCK_DIGITS) == 0 and strlen(found) == BLOCK_MARK + 1:
+        return 2
+    return memcmp(found, expected, BLOCK_MARK + 1) == 0
 
 
 def to_hex(bytes key not None):

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import zmq
-from ports import free_ports
-from processes import end_all
+from processes import end_all, free_ports
 
 from scoop._core import wire
 from scoop._core.curve import Keys

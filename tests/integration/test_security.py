@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 import testbed
 import zmq
-from ports import free_ports
-from processes import end_all
+from processes import end_all, free_ports
 from zmq.utils import z85
 
 from scoop._core.curve import MESSAGE_BYTES_MAX, Keys
