@@ -225,18 +225,18 @@ def starts(session: Session) -> list[Case]:
 def _besieged(case: Case, session: Session, go: Path) -> Result:
     others = [f"{testbed.name(host)}*1" for host in range(2, BESIEGED + 1)]
     params = {**case.params, "ready": str(session.scratch / "ready"), "go": str(go)}
-    Path(params["ready"]).unlink(missing_ok=True)
     return _order(dataclasses.replace(case, params=params), session, ["--hosts", "127.0.0.1*2", *others])
 
 
 def _in_peace(case: Case, session: Session) -> Result:
+    (session.scratch / "ready").unlink(missing_ok=True)
     return _besieged(case, session, session.scratch)
 
 
 def _under_siege(case: Case, session: Session) -> Result:
     # The job says when it is ready and waits for the word; the strangers come in between.
     report, go = session.scratch / "strangers", session.scratch / "go"
-    for path in (report, go):
+    for path in (report, go, session.scratch / "ready"):
         path.unlink(missing_ok=True)
     siege = _Siege(session, report, go)
     siege.start()
@@ -244,7 +244,7 @@ def _under_siege(case: Case, session: Session) -> Result:
         result = _besieged(case, session, go)
     finally:
         siege.end()
-    if not siege.counts:
+    if not siege.counts.get("held"):
         raise CaseError(f"the strangers have not come: {siege.failure}")
     return {**result, **siege.counts}
 
