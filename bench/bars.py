@@ -140,7 +140,7 @@ BARS = (
         "rate",
         ">=",
         0.5,
-        ("one-broker",),
+        ("one-broker/",),
         ("four-brokers",),
     ),
     Bar(

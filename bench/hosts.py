@@ -173,11 +173,12 @@ def _running(commands: list[list[str]], session: Session) -> Iterator[None]:
 
 
 def throughput(session: Session) -> list[Case]:
-    """Four workers each: behind one broker in the program's process, and one on each of four hosts."""
+    """One worker on each of four hosts; beside it as many, and two, behind one broker in the program's process."""
     params = {"n": session.pick(NO_OPS), "hosts": True}
     fewer = {"n": session.pick(DASK_NO_OPS), "hosts": True}
     return [
-        Case("federation", "scoop-run", "throughput", params, "one-broker", FEDERATION, runner=_one_broker),
+        Case("federation", "scoop-run", "throughput", params, "one-broker/2", 2, runner=_one_broker),
+        Case("federation", "scoop-run", "throughput", params, "one-broker/4", FEDERATION, runner=_one_broker),
         Case(
             "federation", "scoop-run", "throughput", params, "four-brokers", FEDERATION, runner=_four_brokers
         ),

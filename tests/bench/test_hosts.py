@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 240
 CASES = {
     "between": {"ping-curve", "two-hosts"},
-    "federation": {"one-broker", "four-brokers", "dask-hosts"},
+    "federation": {"one-broker/2", "one-broker/4", "four-brokers", "dask-hosts"},
     "start": {"bare-start", "job-start"},
     "siege": {"peace", "siege"},
 }
@@ -49,9 +49,9 @@ def test_hosts_run(tmp_path):
         ran = {case["case"] for case in cases if case["row"] == row and case["ok"]}
         assert ran == names - ({"dask-hosts"} if "dask" in missing else set()), done.stdout
     results = {case["case"]: case["result"] for case in cases}
-    for name in ("two-hosts", "four-brokers", "one-broker", "job-start"):
+    for name in ("two-hosts", "four-brokers", "one-broker/4", "job-start"):
         assert results[name]["origin_share"] == 0
-    assert results["one-broker"]["hosts"] == 1
+    assert results["one-broker/4"]["hosts"] == 1
     assert results["job-start"]["hosts"] == 2
     assert results["siege"]["held"] > 0
     assert not Path("/run/testbed/node1.pid").exists()
