@@ -173,7 +173,7 @@ def _running(commands: list[list[str]], session: Session) -> Iterator[None]:
 
 
 def throughput(session: Session) -> list[Case]:
-    """One worker on each of four hosts; beside it as many, and two, behind one broker in the program's process."""
+    """One worker on each of four hosts; beside it as many, and two, behind one broker of one host."""
     params = {"n": session.pick(NO_OPS), "hosts": True}
     fewer = {"n": session.pick(DASK_NO_OPS), "hosts": True}
     return [
