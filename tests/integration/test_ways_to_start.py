@@ -150,7 +150,7 @@ BAD = [
     (("--backend", "x.py"), "--backend is not in this version yet"),
     (("--hostfile=x",), "there is no program to run"),
     (("--tunnel",), "there is no program to run"),
-    (("-b", "2"), "-b is not in this version yet"),
+    (("-b", "2"), "there is no program to run"),
     (("--profile",), "--profile needs a value"),
     (("-n", "0", "p.py"), "-n must be a whole number of processes from 1 to 4000, not 0"),
     (("-n", "many", "p.py"), "not 'many'"),
