@@ -36,6 +36,7 @@ cdef class Roads(Broker):
     cdef readonly uint64_t dropped_frames   # for whom there was no way
 
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
+    cdef int part(self, uint64_t number, int slot) except -1
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
     cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil
     cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept

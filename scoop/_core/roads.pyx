@@ -2,7 +2,8 @@
 
 Beside the socket of its own host it has a door that brokers, and workers started by hand, come to; a road by which
 it goes to other brokers, each at the first frame for it; the meta socket on which it tells its neighbours how much
-work it has, and ears for theirs. All of them are TCP with CURVE, and a gate says who may connect.
+work it has, and ears for theirs. All of them are TCP, or Unix sockets that ssh forwards, with CURVE; a gate says who may
+connect.
 """
 
 import os
@@ -100,6 +101,14 @@ cdef class Roads(Broker):
             self.ears.connect(meta)
         return fresh
 
+    cdef int part(self, uint64_t number, int slot) except -1:
+        # A broker is gone for good: libzmq would knock at its door for ever.
+        address, meta, _ = self.peers.pop(number, ("", "", b""))
+        if self.ways[slot] == WAY_ROAD:
+            self.road.disconnect(address)
+        self.ears.disconnect(meta)
+        return 0
+
     # ----------------------------------------------------------------------------------------- sending
 
     cdef void _send(self, int slot) noexcept nogil:
@@ -140,7 +149,9 @@ cdef class Roads(Broker):
     cdef int _dial(self, int slot) except -1:
         cdef uint64_t number = self.balance.nodes[slot].incarnation
         cdef buf_t hello
-        address, _, key = self.peers[number]
+        address, _, key = self.peers.get(number, ("", "", b""))
+        if not address:                 # it is gone, or will come to us: nobody has told where it is
+            return 0
         self.keys.present(self.road, key)
         self.road.set_bytes(ZMQ_CONNECT_ROUTING_ID, number.to_bytes(8, "little"))
         self.road.connect(address)

@@ -139,6 +139,8 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         return
     if name == "--rsh":
         raise CommandError("--rsh: rsh is not safe on a network; if you must, --ssh-executable rsh takes it")
+    if name in ("--tunnel", "--check") and equals:
+        raise CommandError(f"{name} takes no value")
     if name == "--tunnel":
         command.launch[name] = "1"
         return

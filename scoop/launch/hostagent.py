@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
 TO_BROKER = ("allow", "peers", "gone", "lost")
 READ_SIZE = 64 << 10
+LOOKS_PER_LEASE = 6
 _IN, _OUT = 3, 4
 
 
@@ -69,7 +70,23 @@ class HostAgent(Agent):
             if not self._prepare_broker(message):
                 return
             self._start_broker(message)
+            if message["broker"]["tunnel"] and not self._origin:
+                self._watch_ssh(message["broker"]["lease"])
         super()._on_start(message)
+
+    def _watch_ssh(self, lease_s: float) -> None:
+        from scoop.launch.sshlink import SshLink
+
+        link = SshLink(lease_s)
+
+        def look() -> None:
+            if link.is_silent(time.monotonic()):
+                self._cut(f"its host has not answered for {lease_s:g} s")
+                return
+            self.send({"op": "alive"})
+            self._after(lease_s / LOOKS_PER_LEASE, look)
+
+        look()
 
     def _prepare_broker(self, message: Message) -> bool:
         from scoop.launch import rundir
@@ -149,12 +166,13 @@ class HostAgent(Agent):
             return
         for message in self._broker_decoder.feed(data):
             if message["op"] == "cut":
-                print(
-                    f"scoop: the host of the program is gone: {message['how']}", file=sys.stderr, flush=True
-                )
-                self._stop(0.0)
+                self._cut(message["how"])
             else:
                 self.send(message)
+
+    def _cut(self, how: str) -> None:
+        print(f"scoop: the host of the program is gone: {how}", file=sys.stderr, flush=True)
+        self._stop(0.0)
 
     def _report(self, death: Message) -> None:
         super()._report(death)

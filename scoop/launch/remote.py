@@ -44,6 +44,8 @@ class Way:
         folder: working directory there; that of this process if empty.
         pythonpath: put before the module search path there.
         launcher: of the batch system, in place of ssh.
+
+    Attributes:
         tunnel: through which everything goes; None: hosts reach each other by TCP.
     """
 
@@ -56,7 +58,6 @@ class Way:
         folder: str = "",
         pythonpath: str = "",
         launcher: Launcher | None = None,
-        tunnel: Tunnel | None = None,
     ) -> None:
         self.executable = executable or sys.executable
         self.ssh = shlex.split(ssh) or ["ssh"]
@@ -65,7 +66,7 @@ class Way:
         self.folder = folder or os.getcwd()
         self.pythonpath = pythonpath
         self.launcher = launcher
-        self.tunnel = tunnel
+        self.tunnel: Tunnel | None = None
 
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""

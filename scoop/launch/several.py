@@ -148,7 +148,7 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
     from scoop.launch import remote
     from scoop.launch.tunnel import Tunnel
 
-    return remote.Way(
+    way = remote.Way(
         executable=options.get("--python-executable", ""),
         ssh=options.get("--ssh-executable", ""),
         prolog=options.get("--prolog", ""),
@@ -156,8 +156,10 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
         folder=options.get("--path", ""),
         pythonpath=options.get("--pythonpath", ""),
         launcher=launcher,
-        tunnel=Tunnel() if "--tunnel" in options else None,
     )
+    if "--tunnel" in options:
+        way.tunnel = Tunnel(way.ssh)
+    return way
 
 
 def _begin_on(
@@ -167,6 +169,8 @@ def _begin_on(
     from scoop.launch import launchers
     from scoop.launch.job import Job
 
+    if "--tunnel" in options and "--broker-hostname" in options:
+        raise HostListError("with --tunnel nobody asks for this host's name: leave --broker-hostname out")
     launcher = None
     if given is not None and not {"--ssh-executable", "--tunnel"} & set(options):
         launcher = launchers.find(given, os.environ)
@@ -182,6 +186,11 @@ def check(words: Sequence[str], options: Mapping[str, str]) -> int:
     from scoop.launch import launchers
 
     try:
+        if "--tunnel" in options:
+            raise HostListError(
+                "--check looks at what ssh reaches; whether it forwards as well is tried at each start with "
+                "--tunnel: leave it out"
+            )
         hosts, given = hosts_of(words, options), None
         if not hosts:
             given = allocation()
