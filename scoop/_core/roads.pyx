@@ -2,8 +2,8 @@
 
 Beside the socket of its own host it has a door that brokers, and workers started by hand, come to; a road by which
 it goes to other brokers, each at the first frame for it; the meta socket on which it tells its neighbours how much
-work it has, and ears for theirs. All of them are TCP, or Unix sockets that ssh forwards, with CURVE; a gate says who may
-connect.
+work it has, and ears for theirs. All of them are TCP, or Unix sockets that ssh forwards, with CURVE; a gate says who
+may connect.
 """
 
 import os
