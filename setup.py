@@ -22,7 +22,7 @@ DIRECTIVES = {
 MODULES = (
     *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "federation"),
     *("net", "links", "curve", "broker", "roads", "gateway", "store", "desk", "lead", "node"),
-    *("future", "runner", "hub", "notices", "ending", "session"),
+    *("future", "runner", "hub", "notices", "ending", "session", "profiler"),
 )
 
 

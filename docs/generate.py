@@ -59,6 +59,10 @@ PURPOSE = {
     "where each one is, and passes the notice on to the giver, which answers for the task until then.",
     "LEAVE": "It takes no more tasks: those that have not started come back as ANSWER. With `done` it holds "
     "nothing any more; the broker answers with STOP when it has read all that was said before.",
+    "GUEST": "Take connections with this public key, as `node` only: a worker that joins from elsewhere, or "
+    "another broker. From those alone who hold the broker's join file.",
+    "GONE": "A guest is dead: as LOST, from whoever has started it. `owner` and `id` name the task that it "
+    "ran, 0 if none.",
 }
 TYPES = {"u": "unsigned integer", "b": "byte string"}
 WIRE_ENUMS = (

@@ -28,7 +28,9 @@ Dispatches tasks between the processes that connect to it, until SIGTERM, SIGINT
   --peers A,B      task sockets of the other brokers [BROKER_ADDRESSES]
   --meta-peers A,B their meta sockets [META_ADDRESSES]; default: the ports after those
   --name N         its name in messages [BROKER_NAME]; default: broker
-  --key-file F     write a key file, for one worker on a host that does not share your home
+  --join-file F    write a file for those who do not share your home, to be carried there: workers and
+                   brokers name it in SCOOP_KEY_FILE; scoop-worker --join F. Also called --key-file
+  --peer-key-file F,G  such files of other brokers [SCOOP_KEY_FILE]
   -v, --verbose
   -h, --help
 
@@ -137,21 +139,24 @@ def serve_tcp(given: dict[str, str]) -> None:
         TransportError: an address cannot be bound. Also what `Standing` raises.
     """
     from scoop.config import Config
+    from scoop.launch import keyring
     from scoop.launch.standing import Standing
 
     address = given["address"]
     meta = given["meta"] or next_port(address)
-    peers = _words(given["peers"])
-    metas = _words(given["meta_peers"]) or [next_port(peer) for peer in peers]
+    cards = [keyring.read_card(path) for path in _words(given["peer_key_file"])]
+    peers = _words(given["peers"]) or [card.address for card in cards]
+    metas = _words(given["meta_peers"]) or [""] * len(peers)
     if len(metas) != len(peers):
         raise AddressError(
             f"{len(peers)} brokers but {len(metas)} meta sockets: there is one for each, in order"
         )
-    for each in (meta, *peers, *metas):
+    for each in (meta, *peers, *filter(None, metas)):
         next_port(each)
     lease_s = Config.load().lease
     name = given["name"] or "broker"
-    standing = Standing(address, meta, list(zip(peers, metas, strict=True)), given["key_file"], lease_s, name)
+    pairs = list(zip(peers, metas, strict=True))
+    standing = Standing(address, meta, pairs, given["join_file"], lease_s, name, cards)
     try:
         standing.take_signals()
         print(f"scoop {standing.name} (process {os.getpid()}) listens at {standing.address}", flush=True)
@@ -177,13 +182,15 @@ def _parse(rest: list[str]) -> dict[str, str] | str:
         "peers": _from_environment("BROKER_ADDRESSES"),
         "meta_peers": _from_environment("META_ADDRESSES"),
         "name": _from_environment("BROKER_NAME"),
-        "key_file": "",
+        "peer_key_file": os.environ.pop("SCOOP_KEY_FILE", ""),
+        "join_file": "",
         "verbose": "",
     }
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
         key = name.removeprefix("--").replace("-", "_")
+        key = "join_file" if key == "key_file" else key
         if name in ("-h", "--help"):
             return ""
         if name in ("-v", "--verbose"):

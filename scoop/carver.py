@@ -249,11 +249,16 @@ class Carver:
         index, size, future = self.pending.popleft()
         try:
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            values, error = future.result(timeout)
+            values, error = self.open(index, future, timeout)
             self.took(index, size, future)
         finally:
             del future
         return values, pickling.loads_exception(error) if type(error) is bytes else error
+
+    def open(self, index: int, future: Future[Any], timeout: float | None = None) -> tuple[Any, Any]:
+        """Wait for piece `index`, which has this future: its results, and what ended it early."""
+        values, error = future.result(timeout)
+        return values, error
 
     def refill(self) -> bool:
         """Carve; returns whether something is pending, and raises what drawing an item has raised if not."""

@@ -19,6 +19,7 @@ FLAG = "flag"
 COUNT = "count"
 WHOLE = "whole number"
 SECONDS = "seconds"
+FOLDER = "folder"
 
 
 class ConfigError(ValueError):
@@ -30,7 +31,7 @@ class Option:
 
     Attributes:
         name: of the attribute of `Config`.
-        kind: FLAG, COUNT (a flag that may be repeated), WHOLE or SECONDS.
+        kind: FLAG, COUNT (a flag that may be repeated), WHOLE, SECONDS or FOLDER (a path, made absolute).
         default: value without any setting; None means "found out when it is needed".
         least, most: bounds, both allowed; None for no bound.
         unit: of the number.
@@ -75,6 +76,8 @@ class Option:
             if word in ("0", "false", "no", "off", ""):
                 return False
             _refuse(source, text, "1 or 0")
+        if self.kind == FOLDER:
+            return os.path.abspath(self.check(text, source))
         try:
             number: int | float = float(text) if self.kind == SECONDS else int(text, 0)
         except ValueError:
@@ -89,6 +92,10 @@ class Option:
             if isinstance(value, bool):
                 return value
             _refuse(source, value, "True or False")
+        if self.kind == FOLDER:
+            if isinstance(value, str) and value:
+                return value
+            _refuse(source, value, self.domain())
         allowed = (int, float) if self.kind == SECONDS else (int,)
         if not isinstance(value, allowed) or isinstance(value, bool) or value != value:
             _refuse(source, value, self.domain())
@@ -98,6 +105,8 @@ class Option:
 
     def domain(self) -> str:
         """What it may be, in words."""
+        if self.kind == FOLDER:
+            return "the path of a directory"
         text = "a number" if self.kind == SECONDS else "a whole number"
         if self.unit:
             text += f" of {self.unit}"
@@ -160,6 +169,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("quiet", FLAG, False, "show only errors of scoop", flags=("-q", "--quiet")),
     Option(
+        "checkpoint",
+        FOLDER,
+        None,
+        "directory in which every map that the program itself calls keeps its finished results, so that the "
+        "next run continues where this one ended",
+        flags=("--checkpoint",),
+    ),
+    Option(
         "crash_limit",
         WHOLE,
         3,
@@ -218,6 +235,7 @@ class Config:
     threads: int | None
     verbose: int
     quiet: bool
+    checkpoint: str | None
     crash_limit: int
     stop_grace: float
     lease: float

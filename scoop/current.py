@@ -30,6 +30,9 @@ log_level = 30
 profile_folder = ""
 """Where each process of this job writes its profile; empty: nowhere."""
 
+checkpoints: str | None = None
+"""In the origin, once there is a session: the directory for checkpoints of every map; None for none."""
+
 _PLACE_VARIABLES = ("IS_ORIGIN", "WORKER_NAME", "BROKER_NAME", "BROKER_ADDRESS", "META_ADDRESS")
 _launched = False
 _by_hand: bool | None = None  # looked up once: the variables leave the environment
@@ -100,10 +103,13 @@ def get() -> Session:
 
 
 def _start() -> Session:
-    global session, pool, size
+    global session, pool, size, checkpoints
     with _lock:
         if session is not None:
             return session
+        if pool is not None and pool.failure is not None:
+            raise pool.failure
+        checkpoints = settings().checkpoint
         if started_by_hand():
             from scoop.launch import byhand
 
@@ -125,8 +131,15 @@ def _start() -> Session:
 
 def begin_with(job: Origin) -> None:
     """Make a pool that was started elsewhere that of this process; before its first call."""
-    global session, pool, _launched
-    session, pool, _launched = job.session, job, True
+    global session, pool, _launched, checkpoints
+    session, pool, _launched, checkpoints = job.session, job, True, settings().checkpoint
+
+
+def broken(own: Origin) -> None:
+    """Let later calls raise the failure of this process's pool, until `shutdown`. Nothing for other pools."""
+    global session
+    if pool is own:
+        session = None
 
 
 def started_by_hand() -> bool:

@@ -10,6 +10,7 @@
      +- RemoteError             stands in for a task's exception that cannot travel
      +- MissingGlobal           a pickle names something that does not exist in this process
      +- NestingLimit            tasks wait for tasks more deeply than the limit allows
+     +- CheckpointError         a checkpoint file is refused, or cannot be read
      +- ProtocolError           a peer sent something that makes no sense
      +- TransportError          a socket or the network failed (also an OSError)
      +- BrokenPool              processes were lost (also a concurrent.futures BrokenExecutor)
@@ -30,6 +31,7 @@ from typing import Any
 
 __all__ = [
     "BrokenPool",
+    "CheckpointError",
     "ForkedProcess",
     "MissingGlobal",
     "NestingLimit",
@@ -186,6 +188,23 @@ class NestingLimit(ScoopError):
 
     Usually a recursion without an end; otherwise raise the limit.
     """
+
+
+class CheckpointError(ScoopError):
+    """A checkpoint file cannot be used.
+
+    Others could have written it, another process uses it, or it is something else. A full disk is no such
+    error: the map returns its results, and two lines of the log tell that some of them are not in the file.
+
+    Attributes:
+        path: of the file or directory at fault.
+        reason: what is wrong with it, and what to do.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class ProtocolError(ScoopError):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from concurrent.futures import BrokenExecutor, CancelledError, TimeoutError
     from concurrent.futures import Future as _Future
-    from typing import Any, ParamSpec, TypeVar
+    from os import PathLike
+    from typing import Any, Literal, ParamSpec, TypeVar
 
     from scoop.future import Future
 
@@ -122,6 +123,7 @@ def map(
     timeout: float | None = None,
     chunksize: int | None = None,
     buffersize: int | None = None,
+    checkpoint: str | PathLike[str] | Literal[False] | None = None,
 ) -> Generator[T, None, None]:
     """Apply `fn` to the items of the iterables in parallel; return an iterator of the results, in their
     order.
@@ -138,6 +140,9 @@ def map(
         timeout: seconds from this call until a result must be there; None, the default, for no limit.
         chunksize: items that travel and run together; None, the default, chooses.
         buffersize: at most so many items are drawn and their results not yet taken; None for no such limit.
+        checkpoint: a file of the user's that keeps finished results, within 1 s of their arrival: a later map
+            with the same file computes only what is not there, or has changed. None, the default, for the
+            directory of ``scoop-run --checkpoint``, if there is one; False for none in any case.
 
     Returns:
         A generator. Taking its next result may block; the thread runs calls meanwhile, unless there is a
@@ -147,6 +152,8 @@ def map(
         concurrent.futures.TimeoutError: from the iterator, when a result is late.
         NotPicklableError: an item cannot be sent; at the call or from the iterator.
         ValueError: `chunksize` or `buffersize` is less than 1.
+        CheckpointError: the file is no checkpoint, others could have written it, or it is in use.
+        UsageError: `checkpoint` was given in a task; only the program itself can keep results.
 
     Example:
         >>> list(futures.map(pow, [2, 3, 4], [5, 2, 3]))
@@ -154,11 +161,16 @@ def map(
     """
     from scoop.mapping import run_map
 
-    return run_map(current.get(), fn, iterables, timeout, chunksize, buffersize, eager=False)
+    carver = _carver(fn, checkpoint)
+    return run_map(current.get(), fn, iterables, timeout, chunksize, buffersize, eager=False, carver=carver)
 
 
 def map_as_completed(
-    fn: Callable[..., T], /, *iterables: Iterable[Any], timeout: float | None = None
+    fn: Callable[..., T],
+    /,
+    *iterables: Iterable[Any],
+    timeout: float | None = None,
+    checkpoint: str | PathLike[str] | Literal[False] | None = None,
 ) -> Iterator[T]:
     """Apply `fn` to the items in parallel; return an iterator of the results in the order in which they come.
 
@@ -166,12 +178,14 @@ def map_as_completed(
         fn: called with one item of each iterable.
         iterables: as for `map`.
         timeout: seconds from this call until all results must be there; None for no limit.
+        checkpoint: as for `map`; results that are there already come first.
 
     Returns:
         An iterator, whose next may block. It raises what `fn` raises at once.
 
     Raises:
         concurrent.futures.TimeoutError: from the iterator, when a result is late.
+        CheckpointError, UsageError: as for `map`.
 
     Example:
         >>> sorted(futures.map_as_completed(abs, [-3, 2, -1]))
@@ -179,7 +193,19 @@ def map_as_completed(
     """
     from scoop.mapping import run_map_as_completed
 
-    return run_map_as_completed(current.get(), fn, iterables, timeout)
+    return run_map_as_completed(current.get(), fn, iterables, timeout, _carver(fn, checkpoint))
+
+
+def _carver(fn: Callable[..., Any], checkpoint: Any) -> Callable[..., Any]:
+    # What cuts a map into pieces; one that also keeps results is imported only when it is wanted.
+    session = current.get()
+    if checkpoint is None and current.checkpoints is None:
+        from scoop.carver import Carver
+
+        return Carver
+    from scoop.resuming import carver_for
+
+    return carver_for(session, fn, checkpoint)
 
 
 def map_reduce(

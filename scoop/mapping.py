@@ -32,6 +32,7 @@ def run_map(
     buffersize: int | None,
     *,
     eager: bool,
+    carver: Callable[..., Carver] = Carver,
 ) -> Generator[Any, None, None]:
     """Start a map and return the generator of its results.
 
@@ -40,12 +41,12 @@ def run_map(
         fn, iterables, timeout, chunksize, buffersize: as of `scoop.futures.map`.
         eager: as of `concurrent.futures`: all items are collected now, and a generator that is thrown away
             before it was begun cancels nothing.
+        carver: makes the carver, with the arguments of `Carver`.
     """
     check_limits(chunksize, buffersize)
     deadline = None if timeout is None else time.monotonic() + timeout
-    carver = Carver(source, fn, iterables, chunksize, buffersize, eager)
     body = _in_order if buffersize is None else _in_buffer
-    results = body(carver, deadline, not eager)
+    results = body(carver(source, fn, iterables, chunksize, buffersize, eager), deadline, not eager)
     if not eager:
         next(results)  # only a generator that has begun notices that it is closed or thrown away
     return results
@@ -85,11 +86,15 @@ def _in_buffer(carver: Carver, deadline: float | None, begin: bool) -> Generator
 
 
 def run_map_as_completed(
-    source: Any, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...], timeout: float | None
+    source: Any,
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    timeout: float | None,
+    carver: Callable[..., Carver] = Carver,
 ) -> Generator[Any, None, None]:
     """Start a map and return the generator of its results in the order in which they come."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    results = _as_they_come(Carver(source, fn, iterables, None, None, False), deadline)
+    results = _as_they_come(carver(source, fn, iterables, None, None, False), deadline)
     next(results)
     return results
 
@@ -108,8 +113,9 @@ def _as_they_come(carver: Carver, deadline: float | None) -> Generator[Any, None
                 known[future] = index, size
                 finishers.watch(future)
             future = finishers.next(deadline)
-            values, error = future.result()
-            carver.took(*known.pop(future), future)
+            index, size = known.pop(future)
+            values, error = carver.open(index, future)
+            carver.took(index, size, future)
             del future
             yield from values
             if error is not None:

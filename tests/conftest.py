@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import census
 import pytest
 from processes import end_all
 
@@ -45,38 +46,13 @@ def _too_long() -> None:
     marker = os.environ.get(MARKER)
     if marker:
         for pid in marked(marker):
-            kill(pid)
+            census.kill(pid)
     os._exit(3)
 
 
 def marked(marker: str) -> dict[int, str]:
     """Process id and command of all living processes with our marker in their environment, but this one."""
-    wanted = f"{MARKER}={marker}".encode()
-    found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            if wanted not in Path("/proc", name, "environ").read_bytes().split(b"\0"):
-                continue
-            command = (
-                Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            )
-            state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-            comm = Path("/proc", name, "comm").read_text().strip()
-        except OSError:
-            continue
-        if state not in "ZX":
-            found[int(name)] = f"{comm}: {command[:200]}"
-    return found
-
-
-def kill(pid: int) -> None:
-    """SIGKILL, if it is still there."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    return census.carriers(MARKER, marker)
 
 
 def segments() -> set[str]:
@@ -96,23 +72,29 @@ def segments() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def nothing_left(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
     """After each test: no process, no run directory and no shared memory of it exists any more.
 
-    The value is the marker that all processes of the test have in their environment.
+    A test with the mark `root` uses hosts of its own, and the marker does not travel through ssh: there
+    nothing of any job may be left. The value is the marker in the environment of all processes of the test.
     """
     marker = os.urandom(8).hex()
     before = segments()
     folder = tempfile.mkdtemp(prefix="st-", dir="/tmp")
     monkeypatch.setenv(MARKER, marker)
     monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+    hosts = request.node.get_closest_marker("root") is not None
+
+    def alive() -> dict[int, str]:
+        return {**marked(marker), **(census.on_other_hosts() if hosts else {})}
+
     yield marker
     deadline = time.monotonic() + GONE_S
-    while time.monotonic() < deadline and (marked(marker) or os.listdir(folder) or segments() - before):
+    while time.monotonic() < deadline and (alive() or os.listdir(folder) or segments() - before):
         time.sleep(0.01)
-    processes, files, memory = marked(marker), os.listdir(folder), segments() - before
+    processes, files, memory = alive(), os.listdir(folder), segments() - before
     for pid in processes:
-        kill(pid)
+        census.kill(pid)
     shutil.rmtree(folder, ignore_errors=True)
     assert not processes, f"processes are left: {processes}"
     assert not files, f"run directories are left: {files}"

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 
 from scoop._core.outbox cimport A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT
 from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
-from scoop._core.wire cimport CANCEL_ORPHAN, T_RETRIED, V_NOT_STARTED, V_UNKNOWN
+from scoop._core.wire cimport CANCEL_LOOK, CANCEL_ORPHAN, T_RETRIED, V_HELD, V_NOT_STARTED, V_UNKNOWN
 
 cdef enum:
     ID_BITS = 44
@@ -329,7 +329,9 @@ cdef class Balance:
             task.cancelled = mode == CANCEL_ORPHAN
             self.out.put(A_CANCEL, task.node, NULL, owner, id, attempt, mode)
             return
-        if task != NULL and task.attempt <= attempt:
+        if task != NULL and mode == CANCEL_LOOK and task.attempt == attempt:
+            verdict = V_HELD
+        elif task != NULL and task.attempt <= attempt:
             # Its entry stays in the queue, where match() finds it cancelled and frees it.
             task.cancelled = 1
             table_pop(&self.tasks, self._key(owner, id))

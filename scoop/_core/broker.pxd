@@ -61,6 +61,6 @@ cdef class Broker:
     cdef void _send(self, int slot) noexcept nogil
     # Swaps the records for a node into an empty buffer; False if there are none.
     cdef bint take_for(self, int slot, buf_t *into) noexcept nogil
-    # Names that agents give are unique: 0. Else the number that makes it so, 0 for the first of a name.
-    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil
+    # Takes note of a new node; the number that makes its name unique, 0: it is.
+    cdef uint64_t _newcomer(self, int slot, record_t *hello) noexcept nogil
     cdef void _hello(self, uint64_t peer, const char *data, size_t size) noexcept nogil

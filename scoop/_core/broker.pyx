@@ -123,14 +123,14 @@ cdef class Broker:
             return
         numbers[0] = PROTOCOL_VERSION
         numbers[1] = slot
-        numbers[2] = self._namesake(&r)
+        numbers[2] = self._newcomer(slot, &r)
         put_record(self.out_of(slot), K_WELCOME, 3, numbers)
         while constant != NULL:
             put_raw(self.out_of(slot), constant.data, constant.size)
             constant = constant.next
         self.feed(slot, data + reader.pos, size - reader.pos)
 
-    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+    cdef uint64_t _newcomer(self, int slot, record_t *hello) noexcept nogil:
         return 0
 
     cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil:

@@ -24,6 +24,7 @@ cdef enum:
     M_ASKED = 8         # a CANCEL is under way
     M_CRASHED = 16      # a worker died while running it
     M_STARTED = 32      # the holder answered CANCEL: it runs already
+    M_KEPT = 64         # cancel() has said no: a later answer cannot cancel it any more
 
 # The C side of a function's form.
 cdef struct form_t:
@@ -50,6 +51,7 @@ cdef struct call_t:
     uint8_t flags           # T_ bits of wire
     uint8_t marks           # M_ bits
     uint8_t outcome         # of an arrived result
+    uint32_t unknown_s      # since when its holder has answered that it does not know it, 0: it does
     char *data              # encoded arguments; when arrived, the result
     size_t size
     void *args              # borrowed tuple of scalars, encoded at export

@@ -11,6 +11,7 @@ cdef struct allowed_t:
     allowed_t *next         # with the same first bytes
     char key[32]
     uint64_t name
+    bint block              # any name with the same upper half
 
 cdef class Keys:
     cdef readonly bytes public
@@ -26,9 +27,11 @@ cdef class Gate:
     cdef readonly uint64_t denied
     # Answers all requests that wait. Called by the thread that polls, without the GIL.
     cdef void answer(self) noexcept nogil
+    cdef allowed_t *_allow(self, bytes key, uint64_t name) except NULL
     cdef allowed_t *_find(self, const char *key) noexcept nogil
     cdef int _ask(self, const char *key) noexcept nogil
     cdef int _reply(self, zmq_msg_t *frames, int count) noexcept nogil
 
-# Whether a message came from the peer that its key names: nobody takes another's address.
-cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil
+# Whether a message came from the peer that its key names (1), or from one of the block that it names (2): nobody
+# takes another's address.
+cdef int is_from(zmq_msg_t *message, uint64_t name) noexcept nogil

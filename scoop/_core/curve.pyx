@@ -6,9 +6,11 @@ is missing closes the door instead of opening it. A key may use one name only: l
 gate has answered to each message of the connection, where `is_from` finds it.
 """
 
+import hashlib
+
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, strlen
 
 from scoop._core.libzmq cimport (
     ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT, ZMQ_HANDSHAKE_IVL,
@@ -24,6 +26,8 @@ cdef enum:
     QUIET_S = 10                # the kernel asks after the other host when it has said nothing for so long,
     ASK_S = 5                   # again and again; what no answer means is decided elsewhere (links.pyx)
     ASKS_MAX = 127
+    BLOCK_DIGITS = 8            # of a name in hexadecimal: those that all names of a block share
+    BLOCK_MARK = 16             # where a sign behind the name says that it is a block's
 
 
 cdef int _keep_alive(Socket socket) except -1:
@@ -59,6 +63,16 @@ cdef class Keys:
     def secret(self):
         """The secret half; it leaves the process only into a file of mode 0600 that the user asked for."""
         return self._secret
+
+    @staticmethod
+    def derived(bytes seed not None, uint64_t index):
+        """The key pair number `index` of a seed (any secret bytes): the same wherever it is made."""
+        cdef char[41] public
+        cdef char[41] secret
+        cdef bytes raw = hashlib.blake2b(b"%d" % index, key=seed, digest_size=KEY_BYTES, person=b"scoop keys").digest()
+        api.z85_encode(secret, <const unsigned char *><const char *>raw, KEY_BYTES)
+        check_rc(api.curve_public(public, secret), "curve_public", "")
+        return Keys(public[:40], secret[:40])
 
     cdef int guard(self, Socket socket) except -1:
         # The side that is connected to: it asks the gate about everybody.
@@ -111,6 +125,13 @@ cdef class Gate:
 
     def allow(self, bytes key not None, uint64_t name):
         """Take connections with this public key (40 characters of Z85, or its 32 bytes), as `name` only."""
+        self._allow(key, name).block = False
+
+    def allow_block(self, bytes key not None, uint64_t name):
+        """Take connections with this public key as any name that has the upper 32 bits of `name`: as agents only."""
+        self._allow(key, name).block = True
+
+    cdef allowed_t *_allow(self, bytes key, uint64_t name) except NULL:
         cdef unsigned char[KEY_BYTES] raw
         cdef uint64_t first
         cdef allowed_t *entry
@@ -130,6 +151,7 @@ cdef class Gate:
                 free(entry)
                 raise MemoryError
         entry.name = name
+        return entry
 
     cdef allowed_t *_find(self, const char *key) noexcept nogil:
         cdef uint64_t first
@@ -188,6 +210,9 @@ cdef class Gate:
                 entry = self._find(key)
         if entry != NULL:
             size = snprintf(name, 32, "%016llx", <unsigned long long>entry.name)
+            if entry.block:
+                name[BLOCK_MARK] = c"+"
+                size += 1
             self.granted += 1
         else:
             self.denied += 1
@@ -209,13 +234,15 @@ cdef class Gate:
         self.socket.close()
 
 
-cdef bint is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:
+cdef int is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:
     cdef char[32] expected
     cdef const char *found = api.msg_gets(message, b"User-Id")
     if found == NULL:
         return False
     snprintf(expected, 32, "%016llx", <unsigned long long>name)
-    return memcmp(found, expected, 17) == 0
+    if memcmp(found, expected, BLOCK_DIGITS) == 0 and strlen(found) == BLOCK_MARK + 1:
+        return 2
+    return memcmp(found, expected, BLOCK_MARK + 1) == 0
 
 
 def to_hex(bytes key not None):

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from scoop._core.call cimport call_t
+from scoop._core.ledger cimport ruling_t
 from scoop._core.store cimport (
     Store, pthread_cond_t, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_trylock, pthread_mutex_unlock, parcel_t)
@@ -19,6 +20,7 @@ cdef class Desk(Store):
     cdef void _on_cancel(self, record_t *r) noexcept nogil
     cdef void _on_answer(self, record_t *r) noexcept nogil
     cdef void _on_lost(self, record_t *r) noexcept nogil
+    cdef void _lost(self, call_t *call, ruling_t ruling, span_t detail) noexcept nogil
     cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,
                            span_t data) noexcept nogil

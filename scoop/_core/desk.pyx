@@ -8,16 +8,16 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from scoop._core.call cimport (
-    M_ASKED, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
+    M_ASKED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
 from scoop._core.localq cimport ring_push
 from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
 from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
-    F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN,
-    F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_LOST, K_NEED,
-    K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST, O_MISSING, V_NOT_STARTED, V_STARTED, V_UNKNOWN,
-    next_record, put_blob, put_record, reader_t)
+    CANCEL_LOOK, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST,
+    F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL, K_CONST,
+    K_FORM, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST, O_MISSING, V_HELD, V_NOT_STARTED,
+    V_STARTED, V_UNKNOWN, next_record, put_blob, put_record, reader_t)
 
 
 cdef class Desk(Store):
@@ -33,6 +33,7 @@ cdef class Desk(Store):
         reader.size = size
         reader.pos = 0
         pthread_mutex_lock(&self.lock)
+        self.now_ns = now
         while True:
             got = next_record(&reader, &r)
             if got <= 0:
@@ -163,7 +164,11 @@ cdef class Desk(Store):
         numbers[0] = r.num[F_OWNER]
         numbers[1] = r.num[F_ID]
         numbers[2] = r.num[F_ATTEMPT]
-        if call != NULL:
+        if call != NULL and r.num[4] == CANCEL_LOOK and call.attempt == r.num[F_ATTEMPT]:
+            numbers[3] = V_HELD
+            self.queue.put_foreign(call)    # one that was parked may ask again for what it waits for
+            call = NULL
+        elif call != NULL:
             # Of an older copy its owner is not to believe that it was the last.
             numbers[3] = V_NOT_STARTED if call.attempt == r.num[F_ATTEMPT] else V_UNKNOWN
         else:
@@ -176,9 +181,15 @@ cdef class Desk(Store):
 
     cdef void _on_answer(self, record_t *r) noexcept nogil:
         cdef call_t *call
-        cdef ruling_t ruling = self.ledger.on_answer(r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4],
-                                                     <int>r.num[5], &call)
-        if ruling == R_REQUEUE:
+        cdef span_t none
+        cdef ruling_t ruling = self.ledger.on_answer(
+            r.num[F_ID], r.num[F_ATTEMPT], <int>r.num[4], <int>r.num[5],
+            <uint32_t>(self.now_ns // 1000000000) + 1, &call)
+        if ruling == R_REISSUE or ruling == R_FAIL:
+            none.data = NULL
+            none.size = 0
+            self._lost(call, ruling, none)
+        elif ruling == R_REQUEUE or (ruling == R_CANCELLED and call.marks & M_KEPT):
             self._requeue(call)
         elif ruling == R_CANCELLED:
             call.marks &= ~M_ASKED
@@ -202,6 +213,10 @@ cdef class Desk(Store):
         cdef call_t *call
         cdef span_t detail = r.span[5]
         cdef ruling_t ruling = self.ledger.on_lost(r.num[F_ID], r.num[F_ATTEMPT], detail.size != 0, &call)
+        self._lost(call, ruling, detail)
+
+    cdef void _lost(self, call_t *call, ruling_t ruling, span_t detail) noexcept nogil:
+        # (locked)
         if ruling == R_REISSUE:
             call.marks &= ~(M_ASKED | M_STARTED)
             self.encode_call(call, &self.out)
@@ -209,7 +224,8 @@ cdef class Desk(Store):
             free(call.data)
             call.data = <char *>malloc(detail.size + 1)
             call.size = detail.size
-            memcpy(call.data, detail.data, detail.size)
+            if detail.size:
+                memcpy(call.data, detail.data, detail.size)
             call.outcome = O_LOST
             call.state = S_ARRIVED
             self.complete(call)

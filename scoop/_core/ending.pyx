@@ -9,7 +9,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint64_t
 
 from scoop._core.call cimport (
-    M_ASKED, M_STARTED, M_SUSPENDED, S_CANCELLED, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
+    M_ASKED, M_KEPT, M_STARTED, M_SUSPENDED, S_CANCELLED, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.net cimport now_ns
 from scoop._core.runner cimport Strand
@@ -34,6 +34,7 @@ cdef class Ending(Notices):
         elif f.c.state == S_WAITING:
             f.c.state = S_CANCELLED
         elif f.c.state == S_EXPORTED:
+            f.c.marks &= ~M_KEPT
             self.desk.ask_back(&f.c, CANCEL_DROP)
         if f.c.state == S_CANCELLED:
             self.desk.wake_waiters()
@@ -78,6 +79,10 @@ cdef class Ending(Notices):
                 else:
                     reason = self.node.block_other(&f.c, now_ns() + ANSWER_LOOK_NS, False)
             self._after_block(reason)
+        pthread_mutex_lock(&self.desk.lock)
+        if f.c.state != S_CANCELLED:
+            f.c.marks |= M_KEPT
+        pthread_mutex_unlock(&self.desk.lock)
         return f.c.state == S_CANCELLED
 
     def drain(self):
@@ -90,11 +95,11 @@ cdef class Ending(Notices):
             elif s.main and not self.desk.remote_only and self.desk.queue.own_count:
                 self.run_next(s)
             elif s.main:
-                self.node.draining = True
+                self.desk.draining = True
                 may = self.may_now(s)
                 with nogil:
                     reason = self.node.block(NULL, 0, may, False)
-                self.node.draining = False
+                self.desk.draining = False
                 self._after_block(reason)
                 # A wait that is over goes on before new work begins.
                 if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s):

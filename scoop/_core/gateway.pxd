@@ -13,6 +13,7 @@ cdef class Gateway(Roads):
     cdef buf_t hint
     cdef readonly bint stopped      # the origin has said that the job is over
     cdef readonly uint64_t origin_at    # number of the broker that has the origin, once it has said so; else 0
+    cdef set guests                 # workers that agents of other hosts have announced
     cdef bint has_origin            # it is, or was, here
     cdef public uint64_t greets     # if not 0, the only broker that is greeted at once
 
@@ -23,6 +24,9 @@ cdef class Gateway(Roads):
     cdef void _receive_hints(self) noexcept nogil
     cdef void _on_hint(self, const char *data, size_t size) noexcept nogil
     cdef void _pass_on(self, int slot, held_t *held) noexcept nogil
+    cdef void _on_agent(self, record_t *r) noexcept nogil
+    cdef int _let_in(self, uint64_t name, bytes key) except -1
+    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil
     cdef void _announce(self) noexcept nogil
     cdef void _greet(self, int slot) noexcept nogil

@@ -6,6 +6,7 @@ Hints decide nothing but whom to ask: what correctness needs travels by door and
 from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free
 
+from scoop._core.balance cimport home_of
 from scoop._core.broker cimport Broker, lost_new, lost_t
 from scoop._core.libzmq cimport ZMQ_POLLIN, zmq_msg_t, zmq_pollitem_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns, poll_all
@@ -13,8 +14,9 @@ from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEN
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS, K_TASK,
-    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, buf_free, next_record, put_raw, put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_GONE, K_GUEST, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS,
+    K_TASK, K_WELCOME, PROTOCOL_VERSION, ROLE_AGENT, ROLE_ORIGIN, buf_free, next_record, put_raw,
+    put_record, put_task, reader_t)
 
 cdef enum:
     MESSAGES_PER_SOCKET = 512
@@ -31,6 +33,7 @@ cdef class Gateway(Roads):
 
     def __cinit__(self, Socket socket=None, uint64_t number=0):
         self.federation = Federation(self.out, number)
+        self.guests = set()
 
     def __dealloc__(self):
         buf_free(&self.hint)
@@ -54,7 +57,7 @@ cdef class Gateway(Roads):
             self._offer_constants(slot)
         if self.watching:
             with nogil:
-                self.settle()           # by hand, brokers greet each other at once
+                self.settle()           # they greet each other at once
 
     def remove_peer(self, uint64_t number):
         """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
@@ -70,9 +73,7 @@ cdef class Gateway(Roads):
 
     def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
         """A process of this host is dead; see `Node.report_lost`."""
-        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
-        lost.next = self.lost
-        self.lost = lost
+        self._note_lost(incarnation, owner, id, detail)
         with nogil:
             self.settle()
 
@@ -172,7 +173,9 @@ cdef class Gateway(Roads):
 
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil:
         cdef bint peer = self.balance.nodes[slot].peer != 0
-        if not peer:
+        if self.roles[slot] == ROLE_AGENT:
+            self._on_agent(r)
+        elif not peer:
             if r.kind == K_STOP and self.balance.nodes[slot].source:
                 self.stop_all = True
                 self.stopped = True
@@ -196,6 +199,37 @@ cdef class Gateway(Roads):
             self.stopped = True
         elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
             Broker._on_record(self, slot, r)
+
+    cdef void _on_agent(self, record_t *r) noexcept nogil:
+        # Agents of other hosts do this and nothing else; and of theirs only.
+        if r.kind == K_GUEST or r.kind == K_GONE:
+            with gil:
+                try:
+                    if r.kind == K_GUEST:
+                        self._let_in(r.num[1], r.span[2].data[:r.span[2].size])
+                    elif r.num[1] in self.guests:
+                        self._note_lost(r.num[1], r.num[2], r.num[3], r.span[4].data[:r.span[4].size])
+                except Exception as error:
+                    import logging
+
+                    logging.getLogger("scoop").warning("an agent asks for what cannot be: %s", error)
+
+    cdef int _let_in(self, uint64_t name, bytes key) except -1:
+        # A worker of ours that is to come, or another broker; nobody who is there already.
+        if self.balance.slot_of(name) >= 0 or name == self.number or name == 0:
+            raise ValueError(f"there is a {name} already")
+        if home_of(name) != self.number and home_of(name) != 0:
+            raise ValueError(f"{name} belongs to another broker")
+        self.gate.allow(key, name)
+        if home_of(name):
+            self.guests.add(name)
+        return 0
+
+    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1:
+        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
+        lost.next = self.lost
+        self.lost = lost
+        return 0
 
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
         if r.num[2] == ORIGIN_HERE:

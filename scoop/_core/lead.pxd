@@ -38,6 +38,7 @@ cdef class Lead:
     cdef bint is_main(self) noexcept nogil
     cdef int turn(self, int64_t timeout_us) noexcept nogil
     cdef void _take_lead(self) noexcept nogil
+    cdef void _cut_off(self) noexcept nogil
     cdef void _leave_lead(self) noexcept nogil
     cdef void _flush(self, uint64_t now) noexcept nogil
     cdef void _receive(self, uint64_t now) noexcept nogil

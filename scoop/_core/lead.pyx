@@ -8,6 +8,9 @@ tasks therefore cost no thread switch, and long ones do not make the process dea
 
 import os
 
+from libc.string cimport strlen
+from posix.unistd cimport _exit, write
+
 from scoop._core.desk cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock)
 from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
@@ -28,6 +31,7 @@ cdef extern from * nogil:
     void scoop_fence()
 
 cdef enum:
+    EX_OSERR = 71
     MESSAGES_PER_TURN = 256
     TAKEOVER_NS = 4000000           # a process must give its surplus away within 10 ms (design, section 4)
 
@@ -98,7 +102,7 @@ cdef class Lead:
             self.broker.lost = self.posted
             self.posted = NULL
             pthread_mutex_unlock(&self.desk.lock)
-        if self.desk.ledger.open.count and timeout_us != 0 and not self.desk.remote_only:
+        if self.desk.ledger.open.count and timeout_us != 0:
             self.desk.ask_stalled(now)
         self.desk.tell_surplus(self.driver_leads or self.only_waits)
         self._flush(now)
@@ -158,9 +162,18 @@ cdef class Lead:
             return
         self.lead_wanted += 1
         scoop_fence()
-        wake_set(self.wake_fd)
+        if wake_set(self.wake_fd) < 0:
+            self._cut_off()
         pthread_mutex_lock(&self.lead)
         self.lead_wanted -= 1
+
+    cdef void _cut_off(self) noexcept nogil:
+        # User code has closed every descriptor: whoever leads cannot be woken, and nothing can be sent. A worker ends,
+        # and its agent sees what it was running.
+        cdef const char *text = b"scoop: a task has closed the descriptors of this process\n"
+        if not self.desk.is_source:
+            write(2, text, strlen(text))
+            _exit(EX_OSERR)
 
     cdef void _leave_lead(self) noexcept nogil:
         self.left_ns = now_ns()
@@ -186,6 +199,11 @@ cdef class Lead:
                 self.hurried = True
                 self.turn(0)
                 self._leave_lead()
+
+    @property
+    def welcomed(self):
+        """Whether the broker has answered."""
+        return bool(self.desk.welcomed)
 
     @property
     def stopped(self):

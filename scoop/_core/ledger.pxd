@@ -1,6 +1,6 @@
 """The owner's view of the calls it has given away. Pure."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from scoop._core.call cimport call_t
 from scoop._core.table cimport table_t
@@ -29,7 +29,8 @@ cdef class Ledger:
     cdef ruling_t on_result(self, uint64_t id, call_t **found) noexcept nogil
     cdef ruling_t on_returned(self, uint64_t id, call_t **found) noexcept nogil
     cdef ruling_t on_lost(self, uint64_t id, uint64_t attempt, bint blamed, call_t **found) noexcept nogil
-    cdef ruling_t on_answer(self, uint64_t id, uint64_t attempt, int verdict, int mode,
+    cdef ruling_t on_answer(self, uint64_t id, uint64_t attempt, int verdict, int mode, uint32_t now_s,
                             call_t **found) noexcept nogil
+    cdef ruling_t _unknown(self, call_t *call, uint32_t now_s) noexcept nogil
     # Removes any call, to close: NULL when empty.
     cdef call_t *pop_any(self) noexcept nogil

@@ -7,7 +7,10 @@ worker died while running it is issued again until the crash limit.
 
 from scoop._core.call cimport M_CRASHED, S_EXPORTED
 from scoop._core.table cimport table_free, table_get, table_pop, table_put
-from scoop._core.wire cimport CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED
+from scoop._core.wire cimport CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN
+
+cdef enum:
+    UNKNOWN_FOR_S = 8       # what nobody knows for so long is issued again
 
 
 cdef class Ledger:
@@ -64,18 +67,36 @@ cdef class Ledger:
         self.reissued += 1
         return R_REISSUE
 
-    cdef ruling_t on_answer(self, uint64_t id, uint64_t attempt, int verdict, int mode,
+    cdef ruling_t on_answer(self, uint64_t id, uint64_t attempt, int verdict, int mode, uint32_t now_s,
                             call_t **found) noexcept nogil:
         cdef call_t *call = <call_t *>table_get(&self.open, id)
         found[0] = call
         if call == NULL or attempt != call.attempt:
             return R_IGNORE
+        if verdict == V_UNKNOWN:
+            return self._unknown(call, now_s)
+        call.unknown_s = 0
         if verdict == V_STARTED:
             return R_STARTED
         if verdict != V_NOT_STARTED:
             return R_IGNORE
         table_pop(&self.open, id)
         return R_REQUEUE if mode == CANCEL_RECALL else R_CANCELLED
+
+    cdef ruling_t _unknown(self, call_t *call, uint32_t now_s) noexcept nogil:
+        # On its way for a moment; or what it, or its result, was in is gone, and nobody has seen it end.
+        if call.unknown_s == 0:
+            call.unknown_s = now_s
+            return R_IGNORE
+        if now_s < call.unknown_s + UNKNOWN_FOR_S:
+            return R_IGNORE
+        call.unknown_s = 0
+        call.attempt += 1
+        if call.attempt > self.crash_limit + self.loss_limit:
+            table_pop(&self.open, call.id)
+            return R_FAIL
+        self.reissued += 1
+        return R_REISSUE
 
     cdef call_t *pop_any(self) noexcept nogil:
         cdef size_t i

@@ -83,3 +83,5 @@ cdef struct zmq_api_t:
     const char *(*msg_gets)(const zmq_msg_t *, const char *) noexcept nogil
     int (*curve_keypair)(char *, char *) noexcept nogil
     unsigned char *(*z85_decode)(unsigned char *, const char *) noexcept nogil
+    char *(*z85_encode)(char *, const unsigned char *, size_t) noexcept nogil
+    int (*curve_public)(char *, const char *) noexcept nogil

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import sys
 
-from libc.errno cimport EAGAIN, EHOSTUNREACH, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EHOSTUNREACH, EINTR, errno
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -83,7 +83,7 @@ def _load():
     names = ("version", "errno", "strerror", "ctx_new", "ctx_set", "ctx_term", "ctx_shutdown", "socket", "close",
              "setsockopt", "getsockopt", "bind", "connect", "disconnect", "msg_init", "msg_init_size", "msg_init_data",
              "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll", "msg_gets",
-             "curve_keypair", "z85_decode")
+             "curve_keypair", "z85_decode", "z85_encode", "curve_public")
     for i, name in enumerate(names):
         slots[i] = dlsym(library, b"zmq_" + name.encode())
         if slots[i] == NULL:
@@ -327,9 +327,9 @@ cdef int wake_new() except -1:
     return _checked_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")
 
 
-cdef void wake_set(int fd) noexcept nogil:
+cdef int wake_set(int fd) noexcept nogil:
     cdef uint64_t one = 1
-    write(fd, &one, 8)
+    return -1 if write(fd, &one, 8) < 0 and errno == EBADF else 0
 
 
 cdef void wake_clear(int fd) noexcept nogil:

@@ -26,7 +26,6 @@ cdef class Node(Lead):
     cdef bint signals_seen              # the last wait ended so that Python's signal handlers run
     cdef readonly int spin_skip                  # so many waits sleep at once
     cdef readonly int spin_misses                # waits in a row that outlasted the spinning
-    cdef public bint draining           # a wait for nothing in particular ends when nothing is outstanding
 
     # Waits until `target` is final or there is something to do; W_ bits. Main thread, without the GIL.
     cdef int block(self, call_t *target, uint64_t deadline_ns, int may, bint may_recall) noexcept nogil

@@ -10,7 +10,7 @@ from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
 from scoop._core.wire cimport (
-    CANCEL_RECALL, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t)
+    CANCEL_RECALL, K_GONE, K_GUEST, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -48,7 +48,7 @@ cdef class Node(Lead):
         pthread_mutex_lock(&self.desk.lock)
         if target != NULL and (target.state >= S_DONE or (target.state == S_QUEUED and may & MAY_RUN)):
             reason |= W_FINAL
-        if self.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
+        if self.desk.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
         if may & MAY_WORK and not self.desk.remote_only and (
                 self.desk.queue.own_count or self.desk.queue.foreign_count):
@@ -210,19 +210,54 @@ cdef class Node(Lead):
         self.timer_fd = -1
 
     def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
-        """Tell the broker of this process that the node `incarnation` is dead.
+        """Tell the broker that the node `incarnation`, which this process has started, is dead.
 
         Args:
             incarnation: the dead node.
             owner, id: the task that was running when it died, 0 if none.
             detail: how it died, for the error of a task that dies too often.
         """
-        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
+        cdef lost_t *lost
+        cdef uint64_t[3] numbers
+        cdef span_t span
+        if self.broker is not None:
+            lost = lost_new(incarnation, owner, id, detail)
+            pthread_mutex_lock(&self.desk.lock)
+            lost.next = self.posted
+            self.posted = lost
+            pthread_mutex_unlock(&self.desk.lock)
+            self.hurry()
+            return
+        numbers[0] = incarnation
+        numbers[1] = owner
+        numbers[2] = id
+        span.data = detail
+        span.size = len(detail)
         pthread_mutex_lock(&self.desk.lock)
-        lost.next = self.posted
-        self.posted = lost
+        put_blob(&self.desk.out, K_GONE, 3, numbers, span)
         pthread_mutex_unlock(&self.desk.lock)
         self.hurry()
+
+    def let_in(self, uint64_t incarnation, bytes key not None, bint now=True):
+        """Ask the broker to take connections with the public key `key`, as `incarnation`.
+
+        For an agent, whose own key is that of a join file.
+
+        Args:
+            incarnation: name of a worker, or number of a broker.
+            key: its public key.
+            now: send it now; else with what comes next.
+        """
+        cdef uint64_t[1] numbers
+        cdef span_t span
+        numbers[0] = incarnation
+        span.data = key
+        span.size = len(key)
+        pthread_mutex_lock(&self.desk.lock)
+        put_blob(&self.desk.out, K_GUEST, 1, numbers, span)
+        pthread_mutex_unlock(&self.desk.lock)
+        if now:
+            self.hurry()
 
     def stop_others(self):
         """Tell every other node of this job to stop. Does not wait for them."""

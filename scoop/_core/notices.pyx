@@ -104,11 +104,17 @@ cdef class Notices(Hub):
         cdef Strand s = self.strand()
         return s.main and not s.level.pinned
 
+    def in_task(self):
+        """Return whether the calling thread runs a task now, rather than the program itself."""
+        cdef Strand s = self.strand()
+        return s.level != &s.base
+
     def constant_arrived(self, name, data):
         """A shared constant arrived from another process."""
         from scoop import shared
 
-        shared._arrived(name.decode(), data)
+        # Whoever waits here now has nothing to do with a sender that has gone mad.
+        shared._arrived(name.decode(errors="replace"), data)
 
     def send_constant(self, str name not None, bytes data not None):
         """Tell every process of the job, also those that join later, the value of a shared constant."""

@@ -31,6 +31,7 @@ cdef class Roads(Broker):
     cdef public bint watching       # note by which connection each one comes
     cdef dict peers                 # number -> (address, meta address, key)
     cdef dict names                 # name of a process -> its incarnation
+    cdef uint8_t meeting            # the way of the one who is saying hello; WAY_LOCAL: nobody, or of this host
     cdef bytes introduction         # our HELLO
     cdef readonly uint64_t strangers    # frames that came in another's name
     cdef readonly uint64_t dropped_frames   # for whom there was no way
@@ -38,7 +39,7 @@ cdef class Roads(Broker):
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
     cdef int part(self, uint64_t number, int slot) except -1
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
-    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil
+    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size, bint by_block) noexcept nogil
     cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept
     cdef bint _is_alive(self, uint64_t incarnation) noexcept
     cdef int _introduced(self, uint64_t number, bytes text) except -1

@@ -17,7 +17,7 @@ from scoop._core.libzmq cimport (
 from scoop._core.links cimport LINK_DOWN, LINK_SILENT, link_note, link_state, link_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns
 from scoop._core.wire cimport (
-    K_HELLO, PROTOCOL_VERSION, ROLE_BROKER, buf_free, buf_t, next_record, put_raw, reader_t, record_t)
+    K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, buf_free, buf_t, next_record, put_raw, reader_t, record_t)
 from scoop._core.wire import encode
 
 cdef enum:
@@ -169,7 +169,7 @@ cdef class Roads(Broker):
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil:
         cdef zmq_msg_t message
         cdef uint64_t peer, now = now_ns()
-        cdef int got = 1, count = 0, slot
+        cdef int got = 1, count = 0, slot, by
         while got == 1 and count < MESSAGES_PER_SOCKET:
             peer = 0
             message_init(&message)
@@ -177,7 +177,8 @@ cdef class Roads(Broker):
             if got == 1:
                 count += 1
                 slot = self.balance.slot_of(peer)
-                if way == WAY_DOOR and not is_from(&message, peer):
+                by = is_from(&message, peer) if way == WAY_DOOR else 1
+                if by == 0 or (by == 2 and slot >= 0 and self.roles[slot] != ROLE_AGENT):
                     self.strangers += 1
                     peer = 0
                 elif slot >= 0 and (self.ways[slot] == way or self.balance.nodes[slot].peer):
@@ -185,9 +186,10 @@ cdef class Roads(Broker):
                         self.ways[slot] = way
                     self.feed(slot, message_data(&message), message_size(&message))
                 elif slot < 0:
-                    self._meet(peer, way, message_data(&message), message_size(&message))
+                    self._meet(peer, way, message_data(&message), message_size(&message), by == 2)
                 else:
                     self.strangers += 1
+                    peer = 0
                 if self.watching and peer:
                     slot = self.balance.slot_of(peer)
                     if slot >= 0 and self.roles[slot]:
@@ -195,15 +197,19 @@ cdef class Roads(Broker):
             message_close(&message)
         return count
 
-    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size) noexcept nogil:
-        # Somebody new at the door: a worker started by hand, or a broker that knows us already.
+    cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size,
+                    bint by_block) noexcept nogil:
+        # Somebody new at the door: a worker that no agent of ours has started, or a broker that knows us already.
         cdef reader_t reader
         cdef record_t r
         cdef int slot
         reader.data = data
         reader.size = size
         reader.pos = 0
-        if next_record(&reader, &r) == 1 and r.kind == K_HELLO and r.num[3] == ROLE_BROKER and r.num[1] == peer and (
+        if next_record(&reader, &r) != 1 or r.kind != K_HELLO:
+            self.malformed += 1
+            return
+        if r.num[3] == ROLE_BROKER and not by_block and r.num[1] == peer and (
                 r.num[2] == PROTOCOL_VERSION):
             with gil:
                 try:
@@ -217,15 +223,22 @@ cdef class Roads(Broker):
             self.ways[slot] = way
             self.feed(slot, data, size)
             return
+        if (r.num[3] == ROLE_AGENT) != by_block:
+            self.strangers += 1     # the key of a join file lets others in, and does nothing else
+            return
+        self.meeting = way
         self._hello(peer, data, size)
-        slot = self.balance.slot_of(peer)
-        if slot >= 0:
-            self.ways[slot] = way
-            self.roles[slot] = <uint8_t>r.num[3]
-            self.newcomers = self.watching
+        self.meeting = WAY_LOCAL
 
-    cdef uint64_t _namesake(self, record_t *hello) noexcept nogil:
+    cdef uint64_t _newcomer(self, int slot, record_t *hello) noexcept nogil:
         cdef uint64_t number
+        if self.meeting == WAY_LOCAL:
+            return 0                # their agent has given them names
+        self.ways[slot] = self.meeting
+        self.roles[slot] = <uint8_t>hello.num[3]
+        self.newcomers = self.watching
+        if self.roles[slot] == ROLE_AGENT:
+            return 0
         with gil:
             number = self._take_name(hello.span[5].data[:hello.span[5].size], hello.num[1])
         return number if number > 1 else 0

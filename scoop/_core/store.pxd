@@ -36,6 +36,7 @@ cdef struct parcel_t:
 
 cdef enum:
     STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
+    LATE_NS = 5000000000    # and for so long, whether they are still there; again and again
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
 cdef enum:
@@ -77,6 +78,9 @@ cdef class Store:
     cdef bint came_back             # the same, for whoever waits in Python
     cdef uint64_t arrived_ns        # when a result was last received
     cdef uint64_t stalled_ns        # when stalled calls were last looked for
+    cdef uint64_t renewed_ns        # when those that were asked about may be asked about again
+    cdef uint64_t now_ns            # the time of the frame at hand
+    cdef public bint draining       # a wait for nothing in particular ends when nothing is outstanding
     cdef size_t asked_from          # where the next look for stalled calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
     cdef ring_t grave               # references to drop under the GIL

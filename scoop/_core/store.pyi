@@ -7,6 +7,7 @@ from scoop._core.localq import LocalQueue
 class Store:
     def __new__(cls, incarnation: int, remote_only: bool = False, crash_limit: int = 3) -> Store: ...
     tracing: bool
+    draining: bool
     @property
     def incarnation(self) -> int: ...
     @property

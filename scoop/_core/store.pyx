@@ -18,8 +18,8 @@ from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport put_scalar
 from scoop._core.table cimport mix64, table_free, table_get, table_pop, table_put
 from scoop._core.wire cimport (
-    CANCEL_RECALL, K_ANSWER, K_CANCEL, K_LEAVE, K_REQUEST, K_SURPLUS, T_RETRIED, T_SCALARS, V_NOT_STARTED, buf_free,
-    put_record, put_task)
+    CANCEL_LOOK, CANCEL_RECALL, K_ANSWER, K_CANCEL, K_LEAVE, K_REQUEST, K_SURPLUS, T_RETRIED, T_SCALARS,
+    V_NOT_STARTED, buf_free, put_record, put_task)
 
 cdef extern from "pthread.h" nogil:
     ctypedef struct pthread_condattr_t:
@@ -228,21 +228,30 @@ cdef class Store:
 
     cdef void ask_stalled(self, uint64_t now) noexcept nogil:
         # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so
-        # some of those that somebody waits for are asked back; they run here then, or at somebody idle.
+        # some of those that somebody waits for are asked back; they run here then, or at somebody idle. After a
+        # longer while the question is also whether they are there at all, and is repeated: what was in a
+        # connection that broke is gone, a question or its answer too.
         cdef call_t *call
         cdef size_t tried = 0, at
         cdef int most = STALLED_ASKED_MAX
-        if now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS:
+        cdef bint late = now - self.arrived_ns >= LATE_NS
+        if now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS or (self.remote_only and not late):
             return
         self.stalled_ns = now
         pthread_mutex_lock(&self.lock)
+        if late and now - self.renewed_ns >= LATE_NS:
+            self.renewed_ns = now
+            for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
+                if self.ledger.open.cells[at].key != 0:
+                    (<call_t *>self.ledger.open.cells[at].value).marks &= ~M_ASKED
         for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             at = (self.asked_from + tried) & self.ledger.open.mask
             if self.ledger.open.cells[at].key == 0:
                 continue
             call = <call_t *>self.ledger.open.cells[at].value
-            if call.marks & (M_SUSPENDED | M_NOTIFY | M_PROMOTED) and not call.marks & M_ASKED:
-                self.ask_back(call, CANCEL_RECALL)
+            if not call.marks & M_ASKED and (
+                    call.marks & (M_SUSPENDED | M_NOTIFY | M_PROMOTED) or (late and self.draining)):
+                self.ask_back(call, CANCEL_LOOK if late else CANCEL_RECALL)
                 most -= 1
             if most == 0:
                 break
@@ -254,6 +263,8 @@ cdef class Store:
         cdef uint64_t[4] numbers
         if call.state != S_EXPORTED or call.marks & M_ASKED:
             return
+        if mode == CANCEL_LOOK and not self.remote_only and not call.flags & T_RETRIED:
+            mode = CANCEL_RECALL
         if mode == CANCEL_RECALL and call.flags & T_RETRIED and self.is_source:
             return              # it crashed a worker: it never runs in the process of the program
         call.marks |= M_ASKED

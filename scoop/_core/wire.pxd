@@ -31,13 +31,16 @@ cdef enum kind_t:
     K_HINT = 17
     K_HOLD = 18
     K_LEAVE = 19
-    K_END = 20
+    K_GUEST = 20
+    K_GONE = 21
+    K_END = 22
 
 # Who says HELLO.
 cdef enum:
     ROLE_WORKER = 1
     ROLE_ORIGIN = 2
     ROLE_BROKER = 3
+    ROLE_AGENT = 4      # lets others in, and tells of those that are dead
 
 # Bits of a task's flags.
 cdef enum:
@@ -59,11 +62,13 @@ cdef enum verdict_t:
     V_NOT_STARTED = 0
     V_STARTED = 1
     V_UNKNOWN = 2
+    V_HELD = 3          # it is there, and has not started
 
 cdef enum:
     CANCEL_DROP = 0
     CANCEL_RECALL = 1
     CANCEL_ORPHAN = 2   # its owner is dead
+    CANCEL_LOOK = 3     # it is only asked whether the task is still there
 
 cdef struct buf_t:
     char *data

@@ -37,6 +37,8 @@ TABLE = {
     K_HOLD: ("HOLD", "holding broker to owner's broker", (
         ("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("giver", "u"))),
     K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
+    K_GUEST: ("GUEST", "agent to broker", (("node", "u"), ("key", "b"))),
+    K_GONE: ("GONE", "agent to broker", (("node", "u"), ("owner", "u"), ("id", "u"), ("detail", "b"))),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.

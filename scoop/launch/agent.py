@@ -47,13 +47,14 @@ class Agent(Loop):
         self._restarts = Restarts()
         self._sweep_until = 0.0
         self._stopping = False
+        self._leaving = False
         self._kept: set[int] = set()  # children that are no workers, and no orphans
         self._set_death_signal, adopt_orphans = process.process_calls()
         adopt_orphans()
         self._oom = OomCounter()
 
     def handle(self, message: Message) -> None:
-        """One message from the origin: start, add (count), kill (worker) or stop (grace_s)."""
+        """One message from the origin: start, add (count), kill (worker), leave or stop (grace_s)."""
         op = message.get("op")
         if op == "start" and self._start is None:
             self._on_start(message)
@@ -66,6 +67,8 @@ class Agent(Loop):
                 if worker.index == message["worker"]:
                     worker.planned = True
                     process.kill_group(worker.pid)
+        elif op == "leave":
+            self._leave()
         elif op == "stop":
             self._stop(message["grace_s"])
         else:
@@ -91,7 +94,7 @@ class Agent(Loop):
 
     def _fork(self) -> None:
         """Start one worker."""
-        if self._stopping or self._done:
+        if self._stopping or self._leaving or self._done:
             return
         index = self._next_index
         self._next_index += 1
@@ -212,6 +215,7 @@ class Agent(Loop):
                 self._retry(worker.started, worker.last_words(code))
         if self._stopping and not self._workers:
             self._after(0.0, self._finish)
+        self._left()
 
     def _report(self, death: Message) -> None:
         self.send(death)
@@ -230,6 +234,18 @@ class Agent(Loop):
             process.kill(pid)
         if victims and time.monotonic() < self._sweep_until:
             self._after(SWEEP_S, self._sweep)  # their children fall to us in turn
+
+    def _leave(self) -> None:
+        """All workers give back what has not started, and finish what runs; then this ends."""
+        self._leaving = True
+        for worker in self._workers.values():
+            worker.planned = True
+            process.kill(worker.pid, signal.SIGTERM)
+        self._left()
+
+    def _left(self) -> None:
+        if self._leaving and not self._workers and not self._stopping:
+            self._stop(0.0)
 
     def _stop(self, grace_s: float) -> None:
         self._stopping = True

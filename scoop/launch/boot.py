@@ -12,16 +12,19 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
+from scoop._core.curve import Keys
 from scoop._core.desk import Desk
 from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
-from scoop.launch.profiling import profiled
+from scoop.launch.vigil import Lifeline
 from scoop.launch.watched import EXIT_LEFT
 
 ENTRY = "scoop.launch.boot:worker_main"
+WELCOME_S = 10.0
 _MASK = (1 << 64) - 1
 HOME_SHIFT = 44  # of balance.pxd: an incarnation's bits from here on are the number of its broker
 
@@ -68,7 +71,14 @@ def leave_on_sigterm(node: Node) -> None:
 
 
 def worker_main(spec: dict[str, Any], index: int) -> int:
-    """Be worker `index`: connect to the broker, run tasks until it says STOP. Returns the exit status."""
+    """Be worker `index`: connect to the broker, run tasks until it says STOP. Returns the exit status.
+
+    Args:
+        spec: base, home and broker: of its name, and where to go; seed, copy, size, level, levels, host,
+            initializer; door, if the broker is on another host: its public key, keys (what ours derive from),
+            lease_s and grace_s; _page and _log.
+        index: its number.
+    """
     from scoop import current
     from scoop.future import Future
 
@@ -80,21 +90,34 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     incarnation = incarnation_of(spec["base"], index, spec.get("home", 0))
     context = Context()
     socket = Socket(context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
+    door = spec.pop("door", None)
+    if door is not None:
+        Keys.derived(door["keys"], index).secure(socket, door["public"])
     socket.connect(spec["broker"])
     node = Node(Desk(incarnation), None, socket)
+    node.watched = door is not None
     session = Session(node, contextvars.copy_context(), False, Future, spec["seed"])
     session.show_on(spec["_page"])
     session.copy = spec["copy"]
     if spec.get("host"):
         spec["name"] = f"{spec['host']}-{index}"
     current.enter_worker(session, spec, index)
+    recording = None
+    if spec.get("profile"):
+        from scoop.launch import profiling
+
+        recording = profiling.begin_worker(spec["profile"], index)
     if spec.get("initializer"):
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
-    node.hello(1, f"worker-{index}")
+    node.hello(1, spec.get("name") or f"worker-{index}")
     leave_on_sigterm(node)
-    with profiled(spec["profile"], f"{spec.get('label', '')}w{index}"):
-        session.serve()
+    lifeline = hold_on(node, spec["broker"], door) if door is not None else None
+    session.serve()
+    if recording is not None:
+        recording.stop()
+    if lifeline is not None:
+        lifeline.over.set()
     session.closed = True
     exits = sys.modules.get("scoop.launch.exits")
     if exits is not None:
@@ -102,9 +125,25 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.stop()
     driver.join(1.0)
     node.flush()
+    if recording is not None:
+        recording.write()
     socket.close()
     context.close()
-    return EXIT_LEFT if node.left else 0
+    return 1 if lifeline is not None and lifeline.lost else EXIT_LEFT if node.left else 0
+
+
+def hold_on(node: Node, address: str, door: dict[str, Any]) -> Lifeline:
+    """Wait for the answer of a broker on another host, and watch over it from then on.
+
+    Raises:
+        SystemExit: there is no answer.
+    """
+    deadline = time.monotonic() + WELCOME_S
+    while not node.welcomed:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the broker at {address} does not take this worker")
+        time.sleep(0.002)
+    return Lifeline(node, address, door["lease_s"], door["grace_s"])
 
 
 def broker_main(spec: dict[str, Any], _: int) -> int:

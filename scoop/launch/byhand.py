@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import keyring, vigil
+from scoop.launch.invitation import Agency
 from scoop.launch.origin import Origin, daemon, set_up_log
 
 TYPE_CHECKING = False
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from scoop._core.net import Context, Socket
     from scoop._core.node import Node
-    from scoop._core.session import Session
     from scoop.config import Config
 
 ANSWER_S = 5.0
@@ -105,9 +105,10 @@ class Link:
         card = find_card(where, deadline)
         check_versions(card, where.address)
         where.broker = card.name or where.broker
-        keys, incarnation = card.keys, card.incarnation
-        if keys is None:
-            keys, incarnation = Keys(), keyring.new_incarnation(card.number)
+        keys, incarnation = Keys(), keyring.new_incarnation(card.number)
+        if card.keys is not None:
+            Agency(card, [(incarnation, keys.public)], deadline, where.address).close()
+        else:
             keyring.allow_key(card.allow, keys, incarnation)
         self.context: Context = Context()
         self.socket: Socket = Socket(self.context, "dealer", incarnation.to_bytes(8, sys.byteorder), 1000)
@@ -117,7 +118,7 @@ class Link:
         self.node: Node = Node(Desk(incarnation, remote_only, config.crash_limit), None, self.socket)
         self.node.watched = True
 
-    def greet(self, session: Session, role: int, where: Place) -> None:
+    def greet(self, role: int, where: Place) -> None:
         """Say hello and wait for the answer; makes the name unique if another process has it.
 
         Raises:
@@ -125,7 +126,7 @@ class Link:
         """
         self.node.hello(role, where.name)
         deadline = time.monotonic() + ANSWER_S
-        while not session.statistics()["welcomed"]:
+        while not self.node.welcomed:
             if time.monotonic() > deadline:
                 raise StartupFailed(
                     f"the broker at {where.address} does not take this process: its key is refused, the "
@@ -158,8 +159,8 @@ def find_card(where: Place, deadline: float) -> keyring.Card:
         time.sleep(0.02)
 
 
-def reach(address: str, deadline: float) -> None:
-    """Return when somebody listens at a TCP address.
+def reach(address: str, deadline: float, advice: str = "Start it: python -m scoop.broker") -> None:
+    """Return when somebody listens at a TCP address; `advice` ends the error's text.
 
     Raises:
         StartupFailed: it is no such address, its name cannot be resolved, or nobody answers.
@@ -187,7 +188,7 @@ def reach(address: str, deadline: float) -> None:
                 except OSError as error:
                     reason = error.strerror or str(error)
         if time.monotonic() > deadline:
-            raise StartupFailed(f"no broker answers at {address}: {reason}. Start it: python -m scoop.broker")
+            raise StartupFailed(f"no broker answers at {address}: {reason}. {advice}")
         time.sleep(0.05)
 
 
@@ -217,7 +218,7 @@ class ByHand(Origin):
         try:
             exits.register(self)
             self._open(self._link.node)
-            self._link.greet(self.session, ROLE_ORIGIN, where)
+            self._link.greet(ROLE_ORIGIN, where)
             current.worker_name = where.name
             daemon(lambda: self._watch(where), "scoop-supervisor")
         except BaseException:
@@ -282,7 +283,7 @@ def serve() -> bool:
     driver = boot.start_driver(link.node, "scoop-driver")
     lifeline: vigil.Lifeline | None = None
     try:
-        link.greet(session, ROLE_WORKER, where)
+        link.greet(ROLE_WORKER, where)
         current.enter_worker(session, {"size": config.workers or 1, "name": where.name}, 0)
         log.info("%s serves %s at %s", where.name, where.broker, where.address)
         boot.leave_on_sigterm(link.node)

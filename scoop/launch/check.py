@@ -6,11 +6,13 @@ import os
 import re
 import select
 import shlex
+import socket
 import sys
 import threading
 import time
 
-from scoop.launch import remote
+from scoop.launch import reach, remote
+from scoop.launch.hostlink import ANY, own_address
 from scoop.launch.keyring import versions
 from scoop.launch.spawn import AgentLost
 
@@ -30,6 +32,11 @@ CLOCK_S = 1.0
 """Clocks that differ by more are worth a word; scoop does not need them to agree."""
 
 REMEDIES: Sequence[tuple[str, str]] = (
+    (
+        r"does not get",
+        "does a firewall block TCP between the hosts? --broker-hostname gives this one another name, "
+        "--tunnel sends everything through ssh",
+    ),
     (r"Could not resolve hostname", "correct its name, or give it in ~/.ssh/config or /etc/hosts"),
     (r"Host key verification failed", "log in once by hand and confirm its key: ssh {target}"),
     (r"Permission denied", "let ssh log in without a password: ssh-copy-id {target}"),
@@ -71,8 +78,13 @@ class Finding:
         self.problem = ""
         self.missing: list[str] = []
 
-    def ask(self, way: remote.Way) -> None:
-        """Start an agent there, ask it, end it. Blocks for up to 15 s."""
+    def ask(self, way: remote.Way, door: tuple[str, int] | None) -> None:
+        """Start an agent there, ask it, end it. Blocks for up to 15 s.
+
+        Args:
+            way: how it is started.
+            door: name and port of this host to which brokers must get; None if none of them has to.
+        """
         job = os.urandom(8).hex()
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job)
         try:
@@ -81,24 +93,32 @@ class Finding:
             self.problem = str(error)
             return
         deadline = time.monotonic() + CHECK_S
+        lost = False
         try:
-            self._talk(handle, way.folder, deadline)
+            self._greet(handle, deadline)
+            if not self.problem:
+                self._measure(handle, way.folder, deadline)
+            if not self.problem and door is not None and not self.share.local:
+                self._reach(handle, door, deadline)
         except TimeoutError:
             self.problem = f"no answer within {CHECK_S:g} s"
         except (AgentLost, ValueError) as error:
             self.problem = str(error)
+            lost = True
         finally:
             handle.close(0.0)
             said = _tail(errors)
-        if self.problem and self.hello is None:
+        if self.problem and (lost or self.hello is None):
             self.problem = said or self.problem
 
-    def _talk(self, handle: AgentHandle, folder: str, deadline: float) -> None:
+    def _greet(self, handle: AgentHandle, deadline: float) -> None:
         self.hello = _answer(handle, "hello", deadline)
         ours = versions()
         for what, there in self.hello["versions"].items():
             if ours.get(what) != there:
                 self.problem = f"it has {what} {there}, this host has {what} {ours.get(what)}"
+
+    def _measure(self, handle: AgentHandle, folder: str, deadline: float) -> None:
         best = None
         for _ in range(PINGS):
             before, clock = time.monotonic(), time.time()
@@ -110,6 +130,20 @@ class Finding:
                 self.round_trip_s, self.clock_s = took, pong["clock"] - clock - took / 2
         if not pong["folder"]:
             self.missing.append(f"no folder {folder}: programs start in / there; see --path")
+
+    def _reach(self, handle: AgentHandle, door: tuple[str, int], deadline: float) -> None:
+        """See whether brokers could connect both ways; other hosts among each other are not tried."""
+        name, port = door
+        handle.send({"op": "reach", "name": name, "port": port})
+        answer = _answer(handle, "reached", deadline)
+        if answer["why"]:
+            self.problem = (
+                f"TCP does not get from there to {name}:{port}, a port of this host: {answer['why']}"
+            )
+        elif why := reach.why_not(answer["name"], answer["port"]):
+            self.problem = (
+                f"TCP does not get from here to {answer['name']}:{answer['port']}, a port there: {why}"
+            )
 
     def remedy(self, python: str) -> str:
         """What to do about its problem; empty if nobody knows."""
@@ -148,19 +182,37 @@ def _tail(descriptor: int) -> str:
 
 
 def check(
-    shares: Sequence[Share], way: remote.Way, write: Callable[[str], object] = sys.stdout.write
+    shares: Sequence[Share],
+    way: remote.Way,
+    name: str = "",
+    write: Callable[[str], object] = sys.stdout.write,
 ) -> bool:
     """Ask all hosts at once, and write a line for each. Blocks for up to 20 s; nothing is left running.
+
+    Args:
+        shares: the hosts.
+        way: how a job would start something there.
+        name: under which other hosts reach this one; found out if empty.
+        write: where the lines go.
 
     Returns:
         Whether a job could start on all of them.
     """
     findings = [Finding(share) for share in shares]
-    threads = [threading.Thread(target=finding.ask, args=(way,)) for finding in findings]
+    others = [finding.name for finding in findings if not finding.share.local]
+    server, door = None, None
+    if others and way.tunnel is None:
+        address = own_address(others)
+        name = name or (socket.gethostname() if address == ANY else address)
+        server = reach.open_port("" if address == ANY else address)
+        door = (name, int(server.getsockname()[1]))
+    threads = [threading.Thread(target=finding.ask, args=(way, door)) for finding in findings]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if server is not None:
+        server.close()
     rows: list[tuple[str, ...]] = [("host", "Python", "scoop", "libzmq", "cores", "round trip", "clock", "")]
     rows += [_row(finding) for finding in findings]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
@@ -189,7 +241,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
         there.get("scoop", "?"),
         hello.get("libzmq", "?"),
         str(hello["cores"]),
-        f"{finding.round_trip_s * 1000:.1f} ms",
-        f"{finding.clock_s:+.3f} s",
+        f"{finding.round_trip_s * 1000:.1f} ms" if finding.round_trip_s else "-",
+        f"{finding.clock_s:+.3f} s" if finding.round_trip_s else "-",
         "to mend" if finding.problem else "ok",
     )

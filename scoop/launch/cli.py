@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from scoop.config import COUNT, FLAG, OPTIONS, ConfigError
+from scoop.config import COUNT, FLAG, FOLDER, OPTIONS, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from scoop.config import Option
 
-LATER = (
-    "--backend",
-    "-b",
-)
+LATER = ("--backend",)
 """Options of versions to come. They are refused by name: an option that does nothing would be a lie."""
 
 
@@ -30,6 +27,7 @@ ALIASES = {
     "--external-hostname": "--broker-hostname",
     "--python-interpreter": "--python-executable",
     "-N": "-n",
+    "-b": "--brokers",
 }
 """Other spellings, those of SCOOP 0.7 among them."""
 
@@ -38,6 +36,7 @@ HOSTS_HELP = (
 )
 LAUNCH = {
     "--hostfile": ("FILE", "hosts from a file: one a line, with a count behind it if you like"),
+    "--brokers": ("N", "so many hosts have a broker, the workers of others go to those; default: each; -b N"),
     "--broker-hostname": ("NAME", "under which the other hosts reach this one; default: found out"),
     "--path": ("FOLDER", "working directory on the other hosts; default: this one"),
     "--python-executable": ("FILE", "Python on all hosts; default: the one that runs this"),
@@ -47,6 +46,7 @@ LAUNCH = {
     "--nice": ("N", "lower the priority of everything on all hosts"),
     "--profile": ("FOLDER", "write a profile of each process there, to be read with pstats"),
     "--allow-missing": ("N", "go on if up to so many hosts cannot be started; default: 0"),
+    "--join-file": ("FILE", "write FILE, with which scoop-worker --join FILE adds workers of any host"),
 }
 """Options for several hosts: flag, what its value is, and what it says."""
 
@@ -138,7 +138,10 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         command.launch[name] = given if equals else _value(name, given, rest)
         return
     if name == "--rsh":
-        raise CommandError("--rsh: rsh is not safe on a network; if you must, --ssh-executable rsh takes it")
+        raise CommandError(
+            "--rsh: rsh proves nobody's identity, and keys travel on that way. Leave it out for ssh, or name "
+            "a command that understands the options of ssh with --ssh-executable"
+        )
     if name in ("--tunnel", "--check") and equals:
         raise CommandError(f"{name} takes no value")
     if name == "--tunnel":
@@ -201,7 +204,7 @@ def usage() -> str:
     ]
     for option in OPTIONS:
         if option.flags:
-            metavar = "" if option.kind in (FLAG, COUNT) else " N"
+            metavar = "" if option.kind in (FLAG, COUNT) else " DIR" if option.kind == FOLDER else " N"
             lines.append("  " + ", ".join(flag + metavar for flag in option.flags))
             lines += textwrap.wrap(f"{option.help} [{option.environ}]", 78, initial_indent=" " * 6,
                                    subsequent_indent=" " * 6, break_on_hyphens=False)  # fmt: skip
@@ -254,9 +257,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from scoop import current
 
         current.preset(command.values)
-        current.profile_folder = (
-            os.path.abspath(command.launch["--profile"]) if "--profile" in command.launch else ""
-        )
+        if "--profile" in command.launch:
+            from scoop.launch import profiling
+
+            current.profile_folder = profiling.prepare(command.launch["--profile"])
         if command.check:
             from scoop.launch import several
 
@@ -275,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             if not several.begin(command.hosts, command.launch):
                 return 1
+        if current.profile_folder:
+            profiling.begin_program(current.profile_folder)
     except (CommandError, ConfigError) as error:
         print(f"scoop-run: {error}\nTry: scoop-run --help", file=sys.stderr)
         return 2

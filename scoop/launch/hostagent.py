@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
-    from scoop.launch.watched import Worker
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "gone", "lost")
+TO_BROKER = ("allow", "peers", "admit", "guests", "gone", "lost")
+AHEAD = 16
+"""So many workers at least are let in by a broker elsewhere before they start: a refused one is lost."""
+
 READ_SIZE = 64 << 10
 LOOKS_PER_LEASE = 6
+BROKER_END_S = 2.0
 _IN, _OUT = 3, 4
 
 
@@ -43,7 +46,9 @@ class HostAgent(Agent):
         self._broker: socket.socket | None = None
         self._broker_decoder = Decoder()
         self._run_dir = ""
-        self._leaving = False
+        self._waiting: Message | None = None  # for the broker of another host
+        self._let_in = 0
+        self._admits = False
         from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
@@ -59,13 +64,42 @@ class HostAgent(Agent):
     def handle(self, message: Message) -> None:
         """One message from the origin: those of `Agent`, and what the broker is to hear."""
         if message.get("op") in TO_BROKER:
+            self._admits = self._admits or message["op"] == "admit"
             self._tell_broker(message)
+        elif message.get("op") == "admitted":
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                super()._on_start(waiting)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
+        elif message.get("op") == "reach":
+            self._reach(message["name"], message["port"])
         else:
             super().handle(message)
 
+    def _reach(self, name: str, port: int) -> None:
+        """Tell whether TCP gets to the origin, and open a port where a broker would listen."""
+        from scoop.launch import reach
+        from scoop.launch.hosted import route_to
+
+        answer = {"op": "reached", "why": reach.why_not(name, port)}
+        try:
+            server = reach.open_port(route_to(name))
+        except OSError as error:
+            answer["why"] = answer["why"] or str(error)
+        else:
+            address = server.getsockname()
+            answer.update(name=address[0], port=address[1])
+            server.detach()  # open as long as this process is
+        self.send(answer)
+
     def _on_start(self, message: Message) -> None:
+        if message["spec"].get("door") is not None:
+            # The keys never leave this host: only their public halves are told.
+            message["spec"]["door"]["keys"] = os.urandom(32)
+            self._waiting = message
+            self._invite(message, message["count"] + AHEAD)
+            return
         if message["broker"] is not None:
             if not self._prepare_broker(message):
                 return
@@ -87,6 +121,27 @@ class HostAgent(Agent):
             self._after(lease_s / LOOKS_PER_LEASE, look)
 
         look()
+
+    def _invite(self, message: Message, upto: int) -> None:
+        """Have the broker of another host let workers in, before they start."""
+        from scoop._core.curve import Keys
+        from scoop.launch.boot import incarnation_of
+
+        spec = message["spec"]
+        guests = [
+            [
+                incarnation_of(spec["base"], index, spec["home"]),
+                Keys.derived(spec["door"]["keys"], index).public,
+            ]
+            for index in range(self._let_in, upto)
+        ]
+        self._let_in = upto
+        self.send({"op": "guests", "guests": guests})
+
+    def _fork(self) -> None:
+        super()._fork()
+        if self._start is not None and self._let_in and self._next_index + AHEAD > self._let_in:
+            self._invite(self._start, self._next_index + 2 * AHEAD)
 
     def _prepare_broker(self, message: Message) -> bool:
         from scoop.launch import rundir
@@ -201,25 +256,9 @@ class HostAgent(Agent):
             self._leave()
 
     def _leave(self) -> None:
-        """This host leaves the job: its workers give back what has not started, and finish what runs."""
-        self._leaving = True
-        self.send({"op": "leaving"})
-        for worker in self._workers.values():
-            worker.planned = True
-            process.kill(worker.pid, signal.SIGTERM)
-        self._left()
-
-    def _left(self) -> None:
-        if self._leaving and not self._workers and not self._stopping:
-            self._stop(0.0)
-
-    def _fork(self) -> None:
         if not self._leaving:
-            super()._fork()
-
-    def _bury(self, worker: Worker) -> None:
-        super()._bury(worker)
-        self._left()
+            self.send({"op": "leaving"})
+        super()._leave()
 
     def _other_ended(self, pid: int, status: int) -> None:
         if pid != self._broker_pid or self._stopping:
@@ -232,11 +271,27 @@ class HostAgent(Agent):
     # -------------------------------------------------------------------------------------------- end
 
     def _finish(self) -> None:
+        if self._admits and not self._done:
+            self._let_broker_end()
         super()._finish()
         if self._run_dir:
             from scoop.launch import rundir
 
             rundir.remove_run_dir(self._run_dir)
+
+    def _let_broker_end(self) -> None:
+        """Wait until the broker has told those who have joined, whom no agent of this job ends."""
+        if self._broker is None:
+            return
+        self._broker.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + BROKER_END_S
+        while time.monotonic() < deadline:
+            try:
+                if os.waitid(os.P_PID, self._broker_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.005)
 
 
 def main(origin: int) -> NoReturn:

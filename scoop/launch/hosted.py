@@ -51,9 +51,8 @@ class HostBroker:
         self._local.bind(spec["socket"])
         self._gateway = Gateway(self._local, spec["number"])
         self._vigil = Vigil(self._gateway, SILENCE_S if spec["number"] == ROOT else spec["lease"])
-        self._gateway.greets = (
-            ROOT  # each host has a connection with the origin's, and only with that one at once
-        )
+        # Each host has a connection with the origin's, and only with that one at once.
+        self._gateway.greets = ROOT
         self._told: set[int] = set()
         self._keys = Keys()
         self._address, self._meta = self._open_tunnelled(spec) if spec["tunnel"] else self._open(spec)
@@ -99,6 +98,8 @@ class HostBroker:
             self._look_for_losses()
             if not self._hear():
                 break
+        if self._gateway.number == ROOT:
+            self._gateway.end()  # the job is over; those who have joined have nobody else who tells them
         self._gateway.close()
         self._local.close()
         self._context.close()
@@ -107,7 +108,10 @@ class HostBroker:
     def _look_for_losses(self) -> None:
         # Its agent's link may be silent for long without an end: what is between the hosts says more.
         for number, role, how in self._vigil.gone():
-            if role != ROLE_BROKER or number in self._told:
+            if role != ROLE_BROKER:
+                self._gateway.report_lost(number, 0, 0, b"")  # it had joined from elsewhere
+                continue
+            if number in self._told:
                 continue
             self._told.add(number)
             if self._gateway.number == ROOT:
@@ -130,6 +134,13 @@ class HostBroker:
                     if peer["number"] != self._gateway.number:
                         self._gateway.gate.allow(peer["public"], peer["number"])
                 self._link.sendall(encode({"op": "allowed"}))
+            elif message["op"] == "admit":
+                self._gateway.gate.allow_block(message["public"], message["base"])
+                self._link.sendall(encode({"op": "allowed"}))
+            elif message["op"] == "guests":
+                for name, public in message["guests"]:
+                    self._gateway.gate.allow(public, name)
+                self._link.sendall(encode({"op": "admitted", "host": message["host"]}))
             elif message["op"] == "peers":
                 self._meet(message["peers"])
             elif message["op"] == "gone":

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 4096
 ANY = "*"
+FIRST = 1
+"""Number of this host's broker."""
 
 
 class HostLink:
@@ -64,6 +66,13 @@ class HostLink:
         """Whether it has a broker of its own."""
         return self.leader is self
 
+    @property
+    def far(self) -> bool:
+        """Whether the broker that its workers connect to is on another host."""
+        if self.leads or self.hello is None or self.leader.hello is None:
+            return False
+        return bool(self.hello["host"] != self.leader.hello["host"])
+
     def greet(self, hello: Message) -> None:
         """Take what its agent says first."""
         self.hello = hello
@@ -74,6 +83,7 @@ class HostLink:
 
     def start(self, way: remote.Way, job: str) -> None:
         """Start its agent's command. Raises OSError if that cannot be done."""
+        job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
         self.handle, self._errors = remote.connect(command, job)
         shown = without_chatter if way.tunnel is not None else bytes

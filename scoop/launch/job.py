@@ -16,7 +16,7 @@ from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, orders
-from scoop.launch.hostlink import ANY, HostLink, own_address
+from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
 from scoop.launch.keyring import new_incarnation, versions
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from scoop.config import Config
     from scoop.launch import remote
+    from scoop.launch.invitation import Invitation
     from scoop.launch.plan import Share
 
 START_S = 30.0
@@ -48,6 +49,7 @@ class Job(Origin):
         missing_max: so many hosts may fail to start.
         links: makes the link to a host from its number and share.
         bind: where this host's broker listens; found out if empty.
+        brokers: so many hosts have one; the workers of others go to those. 0: each host.
 
     Raises:
         StartupFailed: a host cannot be started; the text names it and says why.
@@ -62,6 +64,7 @@ class Job(Origin):
         missing_max: int = 0,
         links: Callable[[int, Share], HostLink] = HostLink,
         bind: str = "",
+        brokers: int = 0,
     ) -> None:
         super().__init__(0, total=1, config=config)
         set_up_log(config)
@@ -69,11 +72,13 @@ class Job(Origin):
         self._bind = bind or own_address([share.host.name for share in shares if not share.local])
         self._name = name or (socket.gethostname() if self._bind == ANY else self._bind)
         self._missing_max = missing_max
+        self._brokers = brokers
         self._id = os.urandom(8).hex()
         self._overlay_seed = int.from_bytes(os.urandom(4), "little")
-        self._hosts = [links(number, share) for number, share in enumerate(shares, 1)]
+        self._hosts = [links(number, share) for number, share in enumerate(shares, FIRST)]
         self._changed = threading.Condition()
         self._running = False
+        self._invitation: Invitation | None = None
         self._output = Output()
         self._context: Any = None
         self._socket: Any = None
@@ -143,6 +148,11 @@ class Job(Origin):
         for host in leaders:
             seen = peers if self._way.tunnel is None else self._way.tunnel.seen_from(host, peers)
             host.send({"op": "peers", "peers": seen})
+
+    def admit(self, invitation: Invitation) -> None:
+        """Let processes elsewhere join; raises StartupFailed if that is not possible. Blocks."""
+        self._invitation = invitation
+        invitation.open(self._hosts[0], self._changed, self.seed)
 
     def _connect(self) -> None:
         from scoop import current
@@ -219,6 +229,12 @@ class Job(Origin):
             self._on_death(host, message)
         elif op == "lost":
             host.leader.send(message)
+        elif op == "guests":
+            host.leader.send({**message, "host": host.number})
+        elif op == "admitted":
+            for other in self._hosts:
+                if other.number == message["host"]:
+                    other.send({"op": "admitted"})
         elif op == "silent":
             self._on_silent(message)
         elif op == "leaving":
@@ -254,7 +270,9 @@ class Job(Origin):
             host.send(self._start_order(host))
 
     def _leader_of(self, host: HostLink) -> HostLink:
-        """Whose broker a host's workers connect to; here each host has one of its own."""
+        """Whose broker a host's workers connect to; the first hosts, or all, have one of their own."""
+        if self._brokers and host.number > self._brokers:
+            return self._hosts[(host.number - FIRST) % self._brokers]
         return host
 
     def _start_order(self, host: HostLink) -> dict[str, Any]:
@@ -272,9 +290,22 @@ class Job(Origin):
     def _fail(self, host: HostLink, reason: str) -> None:
         with self._changed:
             host.failure = host.failure or reason
+            for other in self._hosts:
+                if other.leader is host and other is not host and not self._running:
+                    other.failure = (
+                        other.failure or f"its broker is that of host {host.name}, which is missing"
+                    )
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
+            self._nobody_left(StartupFailed(f"no host has workers any more; host {host.name}: {reason}"))
+
+    def _nobody_left(self, failure: BaseException) -> None:
+        # A program that runs tasks itself goes on alone.
+        if self.config.origin_idle and all(
+            host.gone or host.failure or not host.workers for host in self._hosts
+        ):
+            self._break(failure)
 
     def _on_silent(self, message: dict[str, Any]) -> None:
         """The kernel of a host does not answer: its agent's link would take long to notice."""
@@ -296,10 +327,10 @@ class Job(Origin):
         else:
             log.warning("host %s is gone, and its workers with it", host.name)
         if host.share.local:
-            self.failure = PoolLost("the agent of this host is gone")
-            self.session.fail_all(self.failure)
+            self._break(PoolLost("the agent of this host is gone"))
             return
         self._tell_loss(host)
+        self._nobody_left(PoolLost(f"host {host.name} was the last one with workers, and it is gone"))
 
     def _tell_loss(self, host: HostLink) -> None:
         """Let the brokers know that a host is gone."""
@@ -357,6 +388,8 @@ class Job(Origin):
             host.handle.close(0.0)
 
     def _clean(self) -> None:
+        if self._invitation is not None:
+            self._invitation.withdraw()
         self._socket.close()
         self._context.close()
         self._output.close()

@@ -14,6 +14,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,8 +37,9 @@ class Card:
         address, meta: where it listens for tasks and for subscribers.
         public: its public key.
         allow: directory for the public keys of those who want to connect; empty in a key file.
-        keys: key pair of the one who holds this card; None where each makes its own.
-        incarnation: the name that goes with `keys`; 0 without.
+        keys: key pair with which others are let in (`invitation`); None where each leaves its key in `allow`.
+        incarnation: the block of names that goes with `keys`; 0 without.
+        seed: of the job, 16 bytes; random where the card says nothing of it.
         host, pid: the broker's host name, and its process there.
         versions: of Python and scoop there.
         path: the file that it was read from.
@@ -53,6 +55,7 @@ class Card:
             self.public = str(held["public"]).encode()
             self.host = str(held.get("host", ""))
             self.pid = int(held.get("pid", 0))
+            self.seed = bytes.fromhex(str(held.get("seed", ""))) or os.urandom(16)
             self.allow = str(held.get("allow", ""))
             self.versions = {str(name): str(value) for name, value in held.get("versions", {}).items()}
             secret = held.get("client_secret")
@@ -173,15 +176,6 @@ class Shown:
         except (KeyringError, ValueError):
             return None
 
-    def key_file(self, path: str) -> None:
-        """Write a key file with which one process on any host can connect."""
-        keys = Keys()
-        incarnation = new_incarnation(int(self.card["number"]))
-        allow_key(self.allow, keys, incarnation)
-        held = {**self.card, "allow": "", "incarnation": incarnation}
-        held.update(client_public=keys.public.decode(), client_secret=keys.secret.decode())
-        write_private(path, json.dumps(held))
-
     def withdraw(self) -> None:
         """Remove the card and the allow-list."""
         try:
@@ -233,19 +227,27 @@ def find(address: str, folder: str | None = None) -> Card:
         KeyringError: there is none; the text names those that there are.
     """
     folder = directory() if folder is None else folder
-    wanted = urlsplit(address)
     cards = _cards(folder)
-    for card in cards:
-        if card.address == address:
-            return card
-    for card in cards:
-        if urlsplit(card.address).port == wanted.port and _same_host(wanted.hostname or "", card):
-            return card
+    found = match(cards, address)
+    if found is not None:
+        return found
     known = ", ".join(card.address for card in cards) or "none"
     raise KeyringError(
         f"no key for the broker at {address}: {folder} knows {known}. Start the broker first; on a host that "
         "does not share your home, name a key file in SCOOP_KEY_FILE"
     )
+
+
+def match(cards: Sequence[Card], address: str) -> Card | None:
+    """The card of the broker that listens at `address`, which may have several names."""
+    for card in cards:
+        if card.address == address:
+            return card
+    wanted = urlsplit(address)
+    for card in cards:
+        if urlsplit(card.address).port == wanted.port and _same_host(wanted.hostname or "", card):
+            return card
+    return None
 
 
 def _cards(folder: str) -> list[Card]:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from scoop.launch import logs
+from scoop.launch.origin import place_of_profiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
         broker: bind and name (empty: found out there), origin and seed, as of `boot.broker_main`.
         job: seed, copy and size, as of `boot.worker_main`.
     """
-    from scoop import current
     from scoop.launch import cores
     from scoop.launch.boot import ENTRY
 
@@ -54,13 +54,23 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
             **job,
             "base": host.base,
             "home": host.leader.number,
-            "broker": (host.leader.broker or {}).get("local", ""),
-            "host": host.hello["host"] if host.leads else host.name,
+            "broker": (host.leader.broker or {}).get("address" if host.far else "local", ""),
+            "door": _door(host, config) if host.far else None,
+            "host": host.hello["host"] if host.leads or host.far else host.name,
             "initializer": b"",
             "run_dirs": [tunnel] if host.share.local and tunnel else [],
             "level": log.getEffectiveLevel(),
             "levels": logs.describe(),
-            "profile": current.profile_folder,
-            "label": "" if host.leads else f"r{host.number - 1}-",
+            "profile": place_of_profiles("" if host.share.local else host.name),
         },
+    }
+
+
+def _door(host: HostLink, config: Config) -> dict[str, Any]:
+    """How workers connect to a broker on another host; their agent makes the keys."""
+    assert host.leader.broker is not None
+    return {
+        "public": host.leader.broker["public"],
+        "lease_s": config.lease,
+        "grace_s": config.stop_grace,
     }

@@ -133,6 +133,14 @@ class Origin:
             if not self._finished.is_set():
                 self._close(0.0)
 
+    def _break(self, failure: BaseException) -> None:
+        """Nobody is left to run a call: what is outstanding fails, what is submitted later is refused."""
+        from scoop import current
+
+        self.failure = failure
+        current.broken(self)
+        self.session.fail_all(failure)
+
     def reconfigure(self, config: Config) -> None:
         """Take seed and copying from other options; raises RuntimeError after the first call."""
         if config.seed is not None and config.seed != self.config.seed:
@@ -198,6 +206,17 @@ def set_up_log(config: Config) -> None:
             handler = logging.StreamHandler()
             handler.setFormatter(logging.Formatter("scoop: %(message)s"))
             log.addHandler(handler)
+
+
+def place_of_profiles(host: str = "") -> str:
+    """Where a pool's workers on `host` (this one if empty) write their profiles; empty: nowhere."""
+    from scoop import current
+
+    if not current.profile_folder:
+        return ""
+    from scoop.launch import profiling
+
+    return profiling.place(current.profile_folder, host)
 
 
 def how_it_died(report: dict[str, Any]) -> str:

@@ -50,9 +50,16 @@ class Output:
                 self._tails[worker, stream] = data[end:]
             self._add(stream, self._prefixed(worker, stream, data[:end]))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="scoop-output", daemon=True)
-                self._thread.start()
+                self._thread = self._start()
             self._lock.notify_all()
+
+    def _start(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._write, name="scoop-output", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return None  # from Python 3.12 on, no thread starts while the interpreter ends: `close` writes
+        return thread
 
     def worker_ended(self, worker: int) -> None:
         """Its last line will not become longer."""
@@ -73,6 +80,8 @@ class Output:
             thread = self._thread
             while thread is not None and thread.is_alive() and (self._lines or self._writing):
                 self._lock.wait(0.1)
+        if thread is None:
+            self._write()
 
     def _prefixed(self, worker: int, stream: int, data: bytes) -> bytes:
         prefix = self._prefixes.get(worker)

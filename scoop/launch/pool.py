@@ -11,7 +11,14 @@ import sys
 
 from scoop.config import Config
 from scoop.launch import exits
-from scoop.launch.origin import Origin, daemon, how_it_died, random_incarnation, set_up_log
+from scoop.launch.origin import (
+    Origin,
+    daemon,
+    how_it_died,
+    place_of_profiles,
+    random_incarnation,
+    set_up_log,
+)
 from scoop.launch.spawn import AgentHandle, AgentLost
 
 TYPE_CHECKING = False
@@ -108,7 +115,6 @@ class Pool(Origin):
 
     def _begin_agent(self) -> None:
         """Tell the agent what to start."""
-        from scoop import current
         from scoop.launch import boot, logs
 
         assert self._agent is not None
@@ -128,7 +134,7 @@ class Pool(Origin):
                 "run_dirs": [self._run_dir],
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
-                "profile": current.profile_folder,
+                "profile": place_of_profiles(),
             },
             env=self._thread_caps(),
         )
@@ -210,8 +216,7 @@ class Pool(Origin):
 
         failure = StartupFailed(f"the workers of scoop cannot be started: {text.strip()}")
         if self.node.desk.remote_only:
-            self.failure = failure
-            self.session.fail_all(failure)
+            self._break(failure)
         else:
             # This process can do all of the work itself, so the program goes on.
             log.error("%s; the program goes on without them", failure)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+
+from scoop.launch.link import JOB_VARIABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +104,34 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         pass
 
 
+def sweep_job(job: str, limit_s: float = 2.0) -> None:
+    """SIGKILL to all on this host that carries the mark of an agent's pool, wherever it has gone.
+
+    For after an agent that was killed: what had left its worker's session outlives both. Blocks until nothing
+    is found, at most `limit_s`.
+    """
+    mark = f"{JOB_VARIABLE}={job}".encode()
+    deadline = time.monotonic() + limit_s
+    found = True
+    while found and time.monotonic() < deadline:
+        found = False
+        for name in os.listdir("/proc"):
+            if name.isdigit() and int(name) != os.getpid() and mark in _environment(int(name)):
+                kill(int(name))
+                found = True
+        if found:
+            time.sleep(0.01)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """The environment that a process was started with; empty if it is gone, or somebody else's."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
+
+
 def children() -> list[int]:
     """Process ids of the children of this (single-threaded) process, zombies included."""
     me = os.getpid()
@@ -120,11 +151,7 @@ def came_from(pid: int, worker_pid: int, index: int, marker: str) -> bool:
     name, _, session = found
     if session == worker_pid or name == worker_name(index):
         return True
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{WORKER_VARIABLE}={marker}".encode() in file.read().split(b"\0")
-    except OSError:
-        return False
+    return f"{WORKER_VARIABLE}={marker}".encode() in _environment(pid)
 
 
 def _status(pid: int) -> tuple[str, int, int] | None:

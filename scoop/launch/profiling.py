@@ -1,81 +1,93 @@
-"""``scoop-run --profile FOLDER``: where each process spent its time, a file for each (of `cProfile`).
-
-The profile of a process is that of its main thread, where tasks run. A task that waits lets others run on the
-same thread; their time is in the cumulative time of its wait too. `tottime` is each function's own.
-"""
+"""``scoop-run --profile FOLDER``: what each process spends its time on, in a file of its own for `pstats`."""
 
 from __future__ import annotations
 
+import atexit
+import itertools
 import marshal
 import os
 import socket
-from contextlib import contextmanager
+import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import cProfile
-    from collections.abc import Iterator
-    from typing import Any
-
-    _Place = tuple[str, int, str]
-    _Row = tuple[int, int, float, float, dict[tuple[str, int, str], tuple[int, int, float, float]]]
+from scoop._core.profiler import Profiler
+from scoop.config import ConfigError
 
 SUFFIX = ".prof"
 
+_pools = itertools.count(1)
 
-@contextmanager
-def profiled(folder: str, name: str) -> Iterator[None]:
-    """Profile what runs inside, and write it to `<folder>/<host>-<name>.prof` whatever ends it.
+
+class Recording:
+    """What the main thread of this process does from now on.
 
     Args:
-        folder: made if it is not there; empty: nothing is profiled.
-        name: of the process among those of its host.
+        path: file to write at the end.
     """
-    if not folder:
-        yield
-        return
-    import cProfile
 
-    profile = cProfile.Profile()
-    profile.enable()
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pid = os.getpid()
+        self._profiler = Profiler()
+        self._profiler.start()
+
+    def stop(self) -> None:
+        """Record no more; harmless when that has been done."""
+        self._profiler.stop()
+
+    def write(self) -> None:
+        """Write the file, whole or not at all; what prevents it is said on standard error.
+
+        A child forked by the program leaves its parent's file alone.
+        """
+        if os.getpid() != self._pid:
+            return
+        self.stop()
+        new = f"{self._path}.{self._pid}"
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            with open(new, "wb") as file:
+                marshal.dump(self._profiler.stats(), file)
+            os.replace(new, self._path)
+        except OSError as error:
+            print(f"scoop: a profile is lost: {self._path}: {error.strerror}", file=sys.stderr)
+
+
+def prepare(folder: str) -> str:
+    """The path of the folder for all processes of the job; made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made, or nothing can be written there.
+    """
+    path = os.path.abspath(folder)
     try:
-        yield
-    finally:
-        profile.disable()
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f"{socket.gethostname()}-{name}{SUFFIX}"), "wb") as file:
-            marshal.dump(_summed(profile), file)
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--profile: the folder cannot be made: {path}: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"--profile: nothing can be written there: {path}")
+    return path
 
 
-def _summed(profile: cProfile.Profile) -> dict[_Place, _Row]:
-    """The statistics as `pstats` reads them.
+def place(folder: str, host: str = "") -> str:
+    """How the paths of the files of a pool's workers begin.
 
-    `Profile.dump_stats` keeps one of several code objects that came from the same place; a function that was
-    received twice is two.
+    Args:
+        folder: from `prepare`.
+        host: of the workers; this one if empty. Further pools of this process (executors) get a number.
     """
-    rows: dict[_Place, _Row] = {}
-    for entry in profile.getstats():
-        _add(rows, _place(entry.code), entry, {})
-    for entry in profile.getstats():
-        for call in entry.calls or ():
-            _add(rows[_place(call.code)][4], _place(entry.code), call)
-    return rows
+    here = socket.gethostname()
+    if host and host != here:
+        return os.path.join(folder, host)
+    number = next(_pools)
+    return os.path.join(folder, here + (f"-{number}" if number > 1 else ""))
 
 
-def _add(rows: dict[_Place, Any], place: _Place, entry: Any, *more: Any) -> None:
-    # All calls, those that are no recursion, own time, time with what was called.
-    counts = (entry.callcount - entry.reccallcount, entry.callcount)
-    if not more:  # of a caller; pstats has these two the other way round
-        counts = counts[::-1]
-    row: Any = (*counts, entry.inlinetime, entry.totaltime)
-    before = rows.get(place)
-    if before is not None:
-        row = tuple(map(sum, zip(before, row, strict=False)))
-        more = before[4:]
-    rows[place] = (*row, *more)
+def begin_worker(place: str, index: int) -> Recording:
+    """Record worker `index` of the pool with this place."""
+    return Recording(f"{place}-w{index}{SUFFIX}")
 
 
-def _place(code: Any) -> _Place:
-    if isinstance(code, str):  # a function written in C
-        return ("~", 0, code)
-    return (code.co_filename, code.co_firstlineno, code.co_name)
+def begin_program(folder: str) -> None:
+    """Record the process of the program until it ends, calls that run after its last line included."""
+    recording = Recording(os.path.join(folder, f"{socket.gethostname()}-origin{SUFFIX}"))
+    atexit.register(recording.write)

@@ -8,9 +8,6 @@ import os
 import sys
 import types
 
-from scoop import current
-from scoop.launch.profiling import profiled
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +41,7 @@ def run(path: str, module: str | None, arguments: Sequence[str]) -> int:
     _old_main.append(sys.modules["__main__"])
     sys.modules["__main__"] = program
     try:
-        with profiled(current.profile_folder, "origin"):
-            exec(code, program.__dict__)
+        exec(code, program.__dict__)
     except SystemExit as error:
         raise error.with_traceback(None) from None
     except BaseException as error:

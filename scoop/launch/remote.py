@@ -31,6 +31,10 @@ _PROGRAM = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
     "from scoop.launch.hostagent import main;main(int(sys.argv[1]))"
 )
+_SWEEP = (
+    "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
+    "from scoop.launch.process import sweep_job;sweep_job(sys.argv[1])"
+)
 
 
 class Way:
@@ -74,15 +78,30 @@ class Way:
         return [*nice, self.executable, *interpreter_flags(), "-c", _PROGRAM, str(origin), *roots()]
 
     def script(self, job: str, environ: Mapping[str, str] = os.environ) -> str:
-        """The shell text that becomes the agent on another host."""
+        """The shell text that runs the agent on another host, and clears up after one that was killed.
+
+        Args:
+            job: its mark in the environment, no other agent's.
+            environ: where the variables are taken from that go along.
+        """
         kept = [f"{name}={environ[name]}" for name in KEPT_VARIABLES if environ.get(name)]
         lines = [self.prolog] if self.prolog else []
         lines.append(f"cd {shlex.quote(self.folder)} 2>/dev/null || cd /")
-        lines.append("exec " + shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
+        # A trap that is no "ignore" is not inherited: a signal to all is for the agent, which ends first.
+        lines.append("trap : TERM HUP INT")
+        lines.append(shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
+        sweep = [self.executable, *interpreter_flags(), "-c", _SWEEP, job, *roots()]
+        lines.append(f"status=$?; [ $status -le 128 ] || {shlex.join(['env', *kept, *sweep])}; exit $status")
         return "\n".join(lines)
 
     def to(self, host: Host, job: str, number: int = 0) -> list[str]:
-        """The command that starts the agent on another host; `number` of its broker matters to a tunnel."""
+        """The command that starts the agent on another host.
+
+        Args:
+            host: where.
+            job: hex id in the environment of all that is started.
+            number: of its broker, for the tunnel; without it there is none.
+        """
         # Some login shells are no Bourne shells.
         line = shlex.join(["/bin/sh", "-c", self.script(job)])
         if self.launcher is not None:
@@ -90,7 +109,7 @@ class Way:
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
         options += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
-        if self.tunnel is not None:
+        if self.tunnel is not None and number:
             options += self.tunnel.options(number)
         return [*self.ssh, *options, *port, host.target, line]
 

@@ -109,7 +109,9 @@ def begin(words: Sequence[str], options: Mapping[str, str]) -> bool:
             hosts = list(given.hosts)
             log.info("job %s of %s: %d hosts from %s", given.job, given.scheduler, len(hosts), given.source)
         shares = plan.make(hosts, config.workers, plan.names_of_this_host()) if hosts else []
-        if len(shares) < 2:
+        if "--join-file" in options and not shares:
+            shares = plan.make([Host("127.0.0.1")], config.workers, plan.names_of_this_host())
+        if len(shares) < 2 and "--join-file" not in options:
             _begin_here(shares, given, config, options)
         else:
             _begin_on(shares, given, config, options)
@@ -167,6 +169,8 @@ def _begin_on(
 ) -> None:
     from scoop import current
     from scoop.launch import launchers
+    from scoop.launch.hostlink import ANY, FIRST
+    from scoop.launch.invitation import Invitation
     from scoop.launch.job import Job
 
     if "--tunnel" in options and "--broker-hostname" in options:
@@ -177,7 +181,20 @@ def _begin_on(
     log.info("starting %d hosts by %s", len(shares) - 1, launcher.name if launcher else "ssh")
     way = way_of(options, launcher)
     missing = _whole(options, "--allow-missing", 0)
-    current.begin_with(Job(shares, way, config, options.get("--broker-hostname", ""), missing))
+    brokers = _whole(options, "--brokers", 1) if "--brokers" in options else 0
+    if brokers > len(shares):
+        raise HostListError(f"-b {brokers}: there are {len(shares)} hosts, and one broker on each is enough")
+    if brokers and way.tunnel is not None:
+        raise HostListError("-b lets workers go to other hosts' brokers, and --tunnel opens no port for them")
+    path = options.get("--join-file")
+    if path is not None and way.tunnel is not None:
+        raise HostListError("--join-file needs a port that others reach, and --tunnel opens none")
+    # Where nothing says from where others will come, they may come from anywhere.
+    bind = ANY if path is not None and len(shares) < 2 else ""
+    job = Job(shares, way, config, options.get("--broker-hostname", ""), missing, bind=bind, brokers=brokers)
+    if path is not None:
+        job.admit(Invitation(path, FIRST))
+    current.begin_with(job)
 
 
 def check(words: Sequence[str], options: Mapping[str, str]) -> int:
@@ -186,11 +203,6 @@ def check(words: Sequence[str], options: Mapping[str, str]) -> int:
     from scoop.launch import launchers
 
     try:
-        if "--tunnel" in options:
-            raise HostListError(
-                "--check looks at what ssh reaches; whether it forwards as well is tried at each start with "
-                "--tunnel: leave it out"
-            )
         hosts, given = hosts_of(words, options), None
         if not hosts:
             given = allocation()
@@ -198,10 +210,10 @@ def check(words: Sequence[str], options: Mapping[str, str]) -> int:
         launcher = launchers.find(given, os.environ) if given is not None else None
         shares = plan.make(hosts, None, plan.names_of_this_host())
         way = way_of(options, launcher if "--ssh-executable" not in options else None)
-    except HostListError as error:
+    except (HostListError, StartupFailed) as error:
         print(f"scoop-run: {error}", file=sys.stderr)
         return 1
-    return 0 if checking.check(shares, way) else 1
+    return 0 if checking.check(shares, way, options.get("--broker-hostname", "")) else 1
 
 
 def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:
@@ -224,6 +236,8 @@ def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:
             raise HostListError(
                 "--tunnel goes through ssh, but the launcher has started these ranks without it"
             )
+        if "--join-file" in options:
+            raise HostListError("--join-file: nobody can join a job whose ranks mpiexec or srun has started")
         if words or "--hostfile" in options:
             raise HostListError(
                 f"this is rank {rank.rank} of {rank.size} (from {rank.source}), so its hosts are the "

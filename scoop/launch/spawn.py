@@ -52,6 +52,7 @@ class AgentHandle:
         self._read_lock = threading.Lock()
         self._decoder = Decoder()
         self._end = False
+        self._stopped = False
         self._reaped = False
 
     @classmethod
@@ -168,6 +169,7 @@ class AgentHandle:
                 self._end = True
                 break
             messages = self._decoder.feed(data)
+            self._stopped = self._stopped or any(message.get("op") == "stopped" for message in messages)
             if messages:
                 return messages
         return []
@@ -199,6 +201,11 @@ class AgentHandle:
         if not self._end:
             self._kill()
         self._reap(_REAP_S)
+        if not self._stopped:
+            # It did not come to its own end: what had left its workers' sessions is still there.
+            from scoop.launch.process import sweep_job
+
+            sweep_job(self.job)
         # Whoever is in `receive` has seen the end by now: the agent's process is gone.
         with self._read_lock:
             self.forget()

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
 from scoop.launch import keyring
+from scoop.launch.invitation import Agency, Invitation
 from scoop.launch.vigil import Vigil
 
 LOOK_S = 0.5
@@ -28,6 +30,7 @@ LOOK_S = 0.5
 ROLE_ORIGIN, ROLE_BROKER = 2, 3
 
 SELF_TEST_S = 3.0
+ANSWER_S = 5.0
 NUMBER_BITS = 20
 
 log = logging.getLogger("scoop")
@@ -77,6 +80,33 @@ def self_test(gateway: Gateway, context: Context, address: str, fd: int) -> None
         raise GateOpen(f"{address}: a stranger's key was not refused; scoop does not serve like this")
 
 
+def meta_of(card: keyring.Card, address: str) -> str:
+    """Where the broker of a card tells of its load: at the host of `address`."""
+    return f"{address.rpartition(':')[0]}:{urlsplit(card.meta).port}"
+
+
+class Meeting:
+    """A broker that is to be known, under the addresses by which we reach it."""
+
+    def __init__(self, card: keyring.Card, address: str, meta: str) -> None:
+        self.card = card
+        self.address = address
+        self.meta = meta
+        self.failure = ""
+        self.over = False
+
+    def begin(self, number: int, public: bytes) -> None:
+        """Tell it our key, by its join file; a thread does, for it may be waiting for us meanwhile."""
+        threading.Thread(target=self._tell, args=(number, public), name="scoop-meeting", daemon=True).start()
+
+    def _tell(self, number: int, public: bytes) -> None:
+        try:
+            Agency(self.card, [(number, public)], time.monotonic() + ANSWER_S, self.address).close()
+        except Exception as error:
+            self.failure = str(error)
+        self.over = True
+
+
 class Standing:
     """A broker process that was started by hand.
 
@@ -85,7 +115,8 @@ class Standing:
         peers: addresses of other brokers, and of their meta sockets.
         lease_s: how long a host may be silent, its kernel included, before it counts as lost.
         name: its name in messages; made unique.
-        key_file: a path to write a key file to, for one process on a host that does not share this home.
+        join_file: a path to write a file to, for processes on hosts that do not share this home.
+        cards: of brokers that do not share it.
 
     Raises:
         TransportError: an address cannot be bound.
@@ -98,9 +129,10 @@ class Standing:
         address: str,
         meta: str,
         peers: Sequence[tuple[str, str]] = (),
-        key_file: str = "",
+        join_file: str = "",
         lease_s: float = 60.0,
         name: str = "broker",
+        cards: Sequence[keyring.Card] = (),
     ) -> None:
         self._keys = Keys()
         self._context = Context()
@@ -109,6 +141,9 @@ class Standing:
         self._stop, self._stop_end = os.pipe()
         os.set_blocking(self._stop_end, False)
         self._wanted = list(peers)
+        self._cards = list(cards)
+        self._meetings: list[Meeting] = []
+        self._invitation: Invitation | None = None
         self._missed: set[str] = set()
         self.address, self.meta = self.gateway.open(
             self._context, self._keys, address, meta, self._unknown_key
@@ -120,12 +155,19 @@ class Standing:
             self.name = str(self._shown.card["name"])
             if self.name != name:
                 log.warning("there is a broker %s already: this one is %s", name, self.name)
-            if key_file:
-                self._shown.key_file(key_file)
             self.gateway.introduce(reachable(self.address), reachable(self.meta))
+            if join_file:
+                self._invite(join_file)
         except BaseException:
             self.close()
             raise
+
+    def _invite(self, path: str) -> None:
+        assert self._shown is not None
+        self._invitation = Invitation(path, self.gateway.number)
+        self.gateway.gate.allow_block(self._invitation.keys.public, self._invitation.base)
+        near = {"address": reachable(self.address), "meta": reachable(self.meta)}
+        self._invitation.write({**self._shown.card, **near})
 
     def _unknown_key(self, key: str) -> None:
         name = self._shown.lookup(key) if self._shown is not None else None
@@ -154,19 +196,38 @@ class Standing:
     def _look_for_peers(self) -> None:
         for address, meta in list(self._wanted):
             try:
-                card = keyring.find(address)
+                card = keyring.match(self._cards, address) or keyring.find(address)
             except keyring.KeyringError as error:
-                if address not in self._missed:
-                    self._missed.add(address)
-                    print(f"scoop.broker: waiting: {error}", file=sys.stderr, flush=True)
+                self._wait(address, str(error))
                 continue
-            if card.name == self.name:  # one that does not share our home
-                self.name = f"{self.name}-{self.gateway.number}"
-                log.warning("there is a broker %s already: this one is %s", card.name, self.name)
-            keyring.allow_key(card.allow, self._keys, self.gateway.number)
-            self.gateway.add_peer(card.number, address, meta or card.meta, card.public, True)
             self._wanted.remove((address, meta))
-            log.info("%s knows the broker %s at %s", self.name, card.name, address)
+            meeting = Meeting(card, address, meta or meta_of(card, address))
+            if card.keys is None:
+                keyring.allow_key(card.allow, self._keys, self.gateway.number)
+                self._meet(meeting)
+            else:
+                meeting.begin(self.gateway.number, self._keys.public)
+                self._meetings.append(meeting)
+        for meeting in [one for one in self._meetings if one.over]:
+            self._meetings.remove(meeting)
+            if meeting.failure:
+                self._wait(meeting.address, meeting.failure)
+                self._wanted.append((meeting.address, meeting.meta))
+            else:
+                self._meet(meeting)
+
+    def _wait(self, address: str, reason: str) -> None:
+        if address not in self._missed:
+            self._missed.add(address)
+            print(f"scoop.broker: waiting: {reason}", file=sys.stderr, flush=True)
+
+    def _meet(self, meeting: Meeting) -> None:
+        card = meeting.card
+        if card.name == self.name:  # one that does not share our home
+            self.name = f"{self.name}-{self.gateway.number}"
+            log.warning("there is a broker %s already: this one is %s", card.name, self.name)
+        self.gateway.add_peer(card.number, meeting.address, meeting.meta, card.public, True)
+        log.info("%s knows the broker %s at %s", self.name, card.name, meeting.address)
 
     def _look_for_losses(self) -> None:
         for number, role, how in self._vigil.gone():
@@ -187,6 +248,8 @@ class Standing:
         self.gateway.close()
         if self._shown is not None:
             self._shown.withdraw()
+        if self._invitation is not None:
+            self._invitation.withdraw()
         self._context.close()
         os.close(self._stop)
         os.close(self._stop_end)

@@ -22,6 +22,9 @@ LOG = 3
 EXIT_LEFT = 75
 """Exit status of a worker that was told to leave and held nothing any more (EX_TEMPFAIL of sysexits.h)."""
 
+EXIT_CUT_OFF = 71
+"""Exit status of a worker whose descriptors a task has closed (EX_OSERR); lead.pyx has the same number."""
+
 PAGE_SIZE = 8192
 PAGE_HEAD = struct.Struct("=QQ")  # running levels, progress counter
 PAGE_ENTRY = struct.Struct("=QQII16sQ")  # owner, task, function, attempt, lineage, map item
@@ -87,13 +90,17 @@ class Worker:
 
     def death(self, code: int) -> dict[str, Any]:
         """What to report about its end, and what it was running."""
+        running = read_running(self.page)
+        if code == EXIT_CUT_OFF and not running:
+            # What was over a moment ago has done it: its result could not be sent any more.
+            running = [list(PAGE_ENTRY.unpack_from(self.page, PAGE_ENTRIES_AT))]
         return {
             "op": "died",
             "worker": self.index,
             "pid": self.pid,
             "exitcode": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
-            "running": read_running(self.page),
+            "running": running,
         }
 
 

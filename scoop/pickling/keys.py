@@ -9,7 +9,7 @@ from typing import Any
 
 from scoop.pickling.rules import MAIN_MODULES, located, travels_by_reference
 
-__all__ = ["function_key", "function_name", "is_scalar", "is_self_contained", "standing"]
+__all__ = ["function_key", "function_name", "is_scalar", "is_self_contained", "names_in", "standing"]
 
 #: Types whose values are immutable and hold nothing else.
 ATOMS: frozenset[type] = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -50,6 +50,15 @@ def is_self_contained(fn: types.FunctionType) -> bool:
         and (not fn.__kwdefaults__ or is_scalar(tuple(fn.__kwdefaults__.values())))
         and not fn.__dict__
     )
+
+
+def names_in(code: types.CodeType) -> set[str]:
+    """Return the names of globals and attributes that a function's code uses, and the code inside it."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            names |= names_in(constant)
+    return names
 
 
 def function_key(fn: object) -> tuple[Any, ...] | None:

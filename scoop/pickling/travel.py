@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from scoop.pickling import rules
 from scoop.pickling.classes import TooDynamic, keep_identity, reduce_class, reduce_remade
-from scoop.pickling.keys import function_key, is_self_contained
+from scoop.pickling.keys import function_key, is_self_contained, names_in
 from scoop.pickling.missing import load_pickle
 from scoop.pickling.recent import Recent
 from scoop.pickling.rules import NAMED_TYPES, IdentityMap, travels_by_reference
@@ -182,7 +182,7 @@ def _remade_classes(fn: types.FunctionType) -> list[type]:
     metaclasses = tuple(kind for kind in list(copyreg.dispatch_table) if issubclass(kind, type))
     if not metaclasses:
         return []
-    names = _names_in(fn.__code__)
+    names = names_in(fn.__code__)
     modules = [fn.__globals__.get(name) or sys.modules.get(name) for name in names]
     found: dict[int, type] = {}
     looked_into = set()
@@ -199,14 +199,6 @@ def _remade_classes(fn: types.FunctionType) -> list[type]:
             elif type(part) is types.ModuleType:
                 modules.append(part)
     return list(found.values())
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if type(constant) is types.CodeType:
-            names |= _names_in(constant)
-    return names
 
 
 def _keep_filename(code: types.CodeType, reduced: _Reduced) -> _Reduced:

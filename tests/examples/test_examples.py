@@ -23,6 +23,11 @@ CASES = {
         r"sha256\(scoop\d+\) = 000(.|\n)*of 50 tasks",
         (),
     ),
+    "checkpoint": (
+        "--blocks 30 --size 500",
+        r"30 blocks, 0 of them were there already\n1,754 primes below 15,000",
+        (),
+    ),
     "deap_onemax": (
         "--bits 20 --islands 2 --size 20 --epochs 3 --generations 5",
         r"epoch  1: best \d+ of 20",
@@ -83,6 +88,15 @@ def test_pi_is_the_same_on_any_number_of_workers(run_program):
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.splitlines()[0])
     assert said[0] == said[1] == said[2]
+
+
+def test_checkpoint_continues_where_it_was(run_program):
+    arguments = (EXAMPLES / "checkpoint.py", "--blocks", 40, "--size", 500)
+    said = [run_program(*arguments, *more).stdout for more in (("--stop-after", 10), (), ())]
+    assert said[0].startswith("10 blocks, 0 of them were there already\nstopped")
+    there = int(re.search(r"40 blocks, (\d+) of them", said[1])[1])
+    assert there >= 10
+    assert said[2].startswith("40 blocks, 40 of them were there already\n2,262 primes below 20,000")
 
 
 def test_an_example_works_with_one_worker(run_program):

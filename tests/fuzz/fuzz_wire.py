@@ -3,6 +3,7 @@
     python tests/fuzz/fuzz_wire.py                          # each target for 20 seconds, seed 1
     python tests/fuzz/fuzz_wire.py broker --seconds 3600 --seed 7
     python tests/fuzz/fuzz_wire.py broker --seed 7 --only 1234     # one round again, with its frames
+    python tests/fuzz/fuzz_wire.py --sanitized ...                 # with gcc's sanitizers
 
 A round is made of nothing but its seed and its number. `--progress FILE` keeps the number of the round that
 runs in a file, so that it is known after a crash.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
 import sys
 import time
@@ -227,7 +229,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="this one round")
     parser.add_argument("--progress", help="a file for the number of the round that runs")
+    parser.add_argument("--sanitized", action="store_true", help="with sanitizers; compiled at the first use")
     options = parser.parse_args(arguments)
+    if options.sanitized:
+        import sanitized
+
+        again = [argument for argument in arguments if argument != "--sanitized"]
+        os.execve(sys.executable, [sys.executable, __file__, *again], sanitized.environment())
     for target in options.targets or TARGETS:
         rounds = run(target, options.seed, options.seconds, options.only, options.progress)
         print(f"{target}: {rounds} rounds of seed {options.seed}", flush=True)

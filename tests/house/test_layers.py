@@ -20,6 +20,7 @@ LAYERS = (
         [
             "errors",
             "config",
+            "segments",
             *(f"_core.{name}" for name in ["wire", "scalars", "table", "call", "outbox", "libzmq", "proc"]),
         ],
     ),

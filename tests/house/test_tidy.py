@@ -110,6 +110,7 @@ KINDS = [(name, int(number)) for name, number in KINDS if name != "END"]
 HEARD_BY = {
     "node to broker": ["broker"],
     "broker to node": ["desk"],
+    "agent to broker": ["gateway"],
     "broker to owner": ["desk"],
     "node to all": ["broker", "desk"],
     "both": ["broker", "desk"],

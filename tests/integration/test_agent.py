@@ -473,6 +473,17 @@ def test_killed_agent_takes_its_workers_along(start: Callable[..., Pool]) -> Non
         assert not any(message["op"] == "stopped" for message in messages)
 
 
+def test_what_left_its_worker_does_not_outlive_a_killed_agent(start: Callable[..., Pool]) -> None:
+    pool = start(1, do={"0": "subprocess.Popen(['sleep', '704']); daemon('sleep', '705'); bare_daemon()"})
+    pool.ready(0)
+    until(lambda: len(census(pool.handle.job)) == 5, "all have started")
+    os.kill(pool.handle.pid, signal.SIGKILL)
+    while pool.handle.receive():
+        pass
+    pool.close()
+    assert not census(pool.handle.job)
+
+
 def test_terminated_agent_says_so(start: Callable[..., Pool]) -> None:
     pool = start(1, do={"0": "daemon('sleep', '703')"})
     pool.ready(0)

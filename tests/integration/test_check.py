@@ -76,6 +76,17 @@ def test_a_python_that_is_missing_there(check: Check) -> None:
     assert "--python-executable" in done.stdout
 
 
+def test_a_name_that_others_cannot_reach(check: Check) -> None:
+    done = check("--hosts", "far", "--broker-hostname", "no.such.invalid", ssh=RUN_THE_LAST_WORD)
+    assert done.returncode == 1
+    assert "far: TCP does not get from there to no.such.invalid:" in done.stdout
+    assert "--tunnel" in done.stdout
+    tunnel = check(
+        "--hosts", "far", "--broker-hostname", "no.such.invalid", "--tunnel", ssh=RUN_THE_LAST_WORD
+    )
+    assert tunnel.returncode == 0, tunnel.stdout  # everything goes through ssh then
+
+
 def test_hosts_that_make_no_sense(check: Check) -> None:
     done = check("--hosts", "node[1-")
     assert (done.returncode, done.stdout) == (1, "")
@@ -87,6 +98,7 @@ PROBLEMS = [
     ("ModuleNotFoundError: No module named 'scoop'", "pip install scoop"),
     ("ssh: connect to host x port 22: Connection refused", "start sshd"),
     ("Host key verification failed.", "ssh me@far"),
+    ("TCP does not get from there to a:1, a port of this host: timed out", "--tunnel"),
     ("something else", ""),
 ]
 

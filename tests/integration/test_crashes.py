@@ -81,3 +81,31 @@ if __name__ == "__main__":
     ex.shutdown()
 """
     assert run(source).stdout == "ok\n"
+
+
+NOBODY = """\
+import os, signal, time
+import psutil
+from scoop import current, futures
+from scoop.errors import StartupFailed
+def f(x): return x
+if __name__ == "__main__":
+    current.get()
+    while current.pool.failure is None:
+        for child in psutil.Process().children(recursive=True):
+            try:
+                if child.name().startswith("scoop-w"): child.kill()
+            except psutil.NoSuchProcess: pass
+        time.sleep(0.01)
+    for call in (lambda: futures.submit(f, 1).result(), lambda: list(futures.map(f, range(9)))):
+        try: call()
+        except StartupFailed as error: assert "died at their start" in str(error), error
+        else: raise AssertionError("somebody has run it")
+    print("ok")
+"""
+
+
+@pytest.mark.parametrize("hosts", [(), ("--hosts", "127.0.0.1")], ids=["here", "hosts"])
+def test_without_any_worker_calls_are_refused(run: Run, hosts: tuple[str, ...]) -> None:
+    """Where the program runs no task itself nobody would ever run them."""
+    assert run(NOBODY, via=("-m", "scoop", *hosts, "-n", "2", "--origin-idle")).stdout == "ok\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from processes import end_all
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
-HOSTS = ("node1", "node2", "node3")
 END_S = 120
 LEASE_S = "20"
 LONG = """\
@@ -35,17 +35,6 @@ def main():
 if __name__ == "__main__":
     futures.startup(main)
 """
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[tuple[str, ...]]:
-    """Hosts with sshd; taken down at the end, whatever happens."""
-    testbed.install("hosts")
-    try:
-        testbed.run("hosts-up", str(len(HOSTS)))
-        yield HOSTS
-    finally:
-        testbed.run("hosts-down")
 
 
 @pytest.fixture
@@ -74,8 +63,6 @@ def on_host(
     yield begin
     testbed.run("net-fault", "heal")
     end_all(running)
-    for pid in testbed.left():
-        os.kill(pid, 9)
 
 
 @pytest.fixture
@@ -127,3 +114,54 @@ def test_a_program_that_is_cut_off_is_gone_and_one_that_is_stopped_is_not(job):
     (folder / "enough").touch()
     assert ended(stopped[2])[:2] == (0, "ok 1\n")
     assert [ended(process)[0] for process in stopped[:2]] == [0, 0]
+
+
+SPREAD = """\
+import pathlib, socket, sys, time
+from scoop import futures
+from beside import where
+
+def tree(depth):
+    if depth == 0:
+        return 1
+    left, right = (futures.submit(tree, depth - 1) for _ in range(2))
+    return left.result() + right.result()
+
+if __name__ == "__main__":
+    seen = set()
+    while not pathlib.Path(sys.argv[1]).exists():
+        seen |= set(futures.map(where, range(100)))
+        pathlib.Path(sys.argv[1] + ".seen").write_text(" ".join(seen))
+    print(*sorted(seen), futures.submit(tree, 8).result())
+"""
+BESIDE = """\
+import socket, time
+
+def where(_):
+    time.sleep(0.005)
+    return socket.gethostname()
+"""
+
+
+def test_a_host_joins_a_job_of_two_and_leaves_it(on_host, tmp_path, until, living):
+    enough, file, seen = tmp_path / "enough", tmp_path / "job.join", tmp_path / "enough.seen"
+    (tmp_path / "spread_program.py").write_text(SPREAD)
+    (tmp_path / "beside.py").write_text(BESIDE)
+    hosts = ("--hosts", "127.0.0.1", "node2", "-n", "3", "--join-file", str(file))
+    job = on_host("node1", "-m", "scoop", *hosts, "spread_program.py", str(enough))
+    until(seen.exists, "the job runs", 60)
+    joined = on_host("node3", "-m", "scoop.launch.joining", "--join", str(file), "-n", "2")
+    until(lambda: "node3" in seen.read_text(), "a task runs on the third host", 60)
+    for pid, text in living().items():
+        if text.startswith("python") and f"joining --join {file}" in text:
+            os.kill(pid, signal.SIGTERM)
+    status, out, err = ended(joined)
+    assert (status, err) == (0, "")
+    assert "2 workers for the job at tcp://" in out
+    again = on_host("node3", "-m", "scoop.launch.joining", "--join", str(file), "-n", "2")
+    assert again.stdout is not None
+    assert "2 workers" in again.stdout.readline()
+    enough.touch()
+    status, out, err = ended(job)
+    assert (status, out, err) == (0, "node1 node2 node3 256\n", "")
+    assert ended(again) == (0, "", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pstats
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,27 @@ def test_this_host_need_not_be_among_them(launch):
     status, out, err = ended(launch("--hosts", "node2*2", "node3*2", "--origin-idle"))
     assert (status, err) == (0, "")
     assert out == "go\nnode2 node3 600 1024\n"
+
+
+@pytest.mark.parametrize("brokers", ["1", "2"])
+def test_fewer_brokers_than_hosts(launch, until, brokers):
+    options = ("--hosts", "127.0.0.1", "node2", "node3", "node4", "-n", "8", "-b", brokers)
+    process = launch(*options, arguments=("1500",))
+    assert process.stdout.readline() == "go\n"
+    found = until(
+        lambda: len(pids("node4", "scoop-w0")) == 1 and pids("node4", "scoop-w1"), "workers on node4"
+    )
+    assert [bool(pids(f"node{n}", "scoop-broker")) for n in (1, 2, 3, 4)] == [
+        True,
+        brokers == "2",
+        False,
+        False,
+    ]
+    os.kill(found[0], signal.SIGKILL)  # its successor is let in by the broker elsewhere
+    until(lambda: pids("node4", "scoop-w2"), "its successor")
+    status, out, err = ended(process)
+    assert (status, out) == (0, "node1 node2 node3 node4 1500 1024\n"), err
+    assert "worker node4-1" in err
 
 
 def test_exit_status_and_arguments_pass_through(launch):
@@ -172,6 +194,28 @@ def test_a_killed_origin_leaves_nothing(launch, until):
     process.communicate(timeout=END_S)
 
 
+def test_what_check_says_of_real_hosts(launch):
+    status, out, err = ended(launch("--check", "--hosts", "127.0.0.1", "node2", "node3"))
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()] == ["host", "127.0.0.1", "node2", "node3"]
+    assert all(line.endswith("ok") for line in out.splitlines()[1:])
+    status, out, err = ended(launch("--check", "--hosts", "node2", "node99"))
+    assert (status, err) == (1, "")
+    assert "node99: ssh: Could not resolve hostname" in out
+    assert "correct its name" in out
+
+
+def test_a_profile_of_each_process_of_each_host(launch, tmp_path):
+    folder = tmp_path / "profiles"
+    hosts = ("--hosts", "127.0.0.1", "node2", "node3")
+    status, out, err = ended(launch(*hosts, "-n", "6", "--profile", "profiles"))
+    assert (status, out, err) == (0, "go\nnode1 node2 node3 600 1024\n", "")
+    names = {f"{host}-{name}.prof" for host in ("node2", "node3") for name in ("w0", "w1")}
+    assert {path.name for path in folder.iterdir()} == {"node1-origin.prof", "node1-w0.prof", *names}
+    found = pstats.Stats(*(str(path) for path in folder.iterdir())).stats.items()
+    assert sum(counts[1] for (_, _, name), counts in found if name == "where") == 600
+
+
 # ---------------------------------------------------------------------------------------------- refusals
 
 REFUSALS: list[tuple[tuple[str, ...], str]] = [
@@ -194,6 +238,7 @@ REFUSALS: list[tuple[tuple[str, ...], str]] = [
     (("--hosts", "node[2-"), "node[2-"),
     (("--hostfile", "/no/such/file"), "--hostfile /no/such/file: No such file"),
     (("--hosts", "127.0.0.1", "--nice", "much"), "--nice must be a whole number"),
+    (("--hosts", "127.0.0.1", "node2", "-b", "3"), "-b 3: there are 2 hosts"),
 ]
 
 

@@ -182,7 +182,7 @@ def test_a_host_that_does_not_forward_may_be_missing(launch, sshd):
     ("options", "words"),
     [
         (("--broker-hostname", "me"), "leave --broker-hostname out"),
-        (("--check",), "leave it out"),
+        (("-b", "2"), "--tunnel opens no port"),
         (("--allow-missing", "much"), "--allow-missing must be a whole number"),
     ],
 )
@@ -190,3 +190,9 @@ def test_what_makes_no_sense_with_it_leaves_nothing(launch, options, words):
     status, out, err = ended(launch(*ALL, *options))
     assert (status, out) == (1, "")
     assert words in err
+
+
+def test_check_asks_nothing_of_the_ports_between_the_hosts(launch):
+    status, out, err = ended(launch(*ALL, "--check"))
+    assert (status, err) == (0, "")
+    assert [line.split()[-1] for line in out.splitlines()[1:]] == ["ok"] * 4

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,35 +189,7 @@ def plant(mutant: Mutant) -> Path:
         raise ValueError(
             f"{mutant.name}: {mutant.old!r} stands {source.count(mutant.old)} times in {mutant.module}"
         )
-    changed = source.replace(mutant.old, mutant.new)
-    installed = simbuild.package_folder() / "scoop" / "_core"
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    binaries = sorted(installed.glob(f"*{suffix}"))
-    ages = [f"{path.name} {path.stat().st_mtime_ns}" for path in binaries]
-    declared = [path.read_text() for path in sorted(installed.glob("*.pxd"))]
-    kept = simbuild.CACHE / f"mutant-{simbuild.digest([changed, *ages, *declared])}"
-    if kept.exists():
-        return kept
-    beside = kept.with_name(f"{kept.name}.{os.getpid()}")
-    core = beside / "scoop" / "_core"
-    core.mkdir(parents=True)
-    try:
-        for path in [*installed.glob("*.pxd"), *binaries]:
-            (core / path.name).symlink_to(path)
-        for path in (*installed.glob("*.py"), *installed.parent.glob("errors.py")):
-            shutil.copy(path, core if path.parent == installed else core.parent)
-        (core.parent / "__init__.py").touch()
-        (core / f"{mutant.module}{suffix}").unlink()
-        (core / f"{mutant.module}.pyx").write_text(changed)
-        simbuild.compile_in(beside, beside, [f"scoop._core.{mutant.module}"], "-O0")
-        try:
-            os.replace(beside, kept)
-        except OSError:
-            if not kept.exists():
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return kept
+    return simbuild.rebuilt({mutant.module: source.replace(mutant.old, mutant.new)}, ["-O0"])
 
 
 def seeds_until_found(mutant: Mutant, seeds_max: int) -> int | None:

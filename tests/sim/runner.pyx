@@ -252,7 +252,7 @@ cdef class Runner(Stacks):
         # The program has ended; what it submitted finishes first.
         if frame.asked:                 # back from the wait below
             frame.asked = False
-            p.draining = False
+            p.desk.draining = False
             self.after_block(p)
             if p.ready == NULL and not (p.desk.resumed.count or p.desk.returned) and self.runnable(p):
                 self.run_next(p, p.root)
@@ -270,7 +270,7 @@ cdef class Runner(Stacks):
         if not p.desk.remote_only and p.desk.queue.own_count:
             self.run_next(p, p.root)
             return True
-        p.draining = True
+        p.desk.draining = True
         frame.asked = True
         p.block_begin(NULL, 0, MAY_RESUME | (MAY_WORK if p.suspended <= self.suspended_max else 0), False)
         return not p.blocked

@@ -21,7 +21,7 @@ SETUP = """
 import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-include, optimise, names = sys.argv[1], sys.argv[2], sys.argv[3:]
+include, flags, names = sys.argv[1], sys.argv[2].split(), sys.argv[3:]
 setup(
     name="scoop_sim",
     packages=[],
@@ -29,7 +29,8 @@ setup(
     script_args=["-q", "build_ext", "--inplace"],
     ext_modules=cythonize(
         [Extension(name, [name.replace(".", "/") + ".pyx"],
-                   extra_compile_args=[optimise, "-g0", "-fno-strict-aliasing"]) for name in names],
+                   extra_compile_args=["-g0", "-fno-strict-aliasing", *flags],
+                   extra_link_args=[flag for flag in flags if "sanitize" in flag]) for name in names],
         include_path=[include],
         compiler_directives={"language_level": 3, "cdivision": True, "boundscheck": False,
                              "wraparound": False,
@@ -48,11 +49,11 @@ def package_folder() -> Path:
     return Path(spec.origin).resolve().parents[1]
 
 
-def compile_in(folder: Path, include: Path, names: list[str], optimise: str = "-O1") -> None:
+def compile_in(folder: Path, include: Path, names: list[str], flags: list[str]) -> None:
     """Compile modules whose sources lie in `folder`, in place; raises RuntimeError if that fails."""
     (folder / "setup.py").write_text(SETUP)
     done = subprocess.run(
-        [sys.executable, "setup.py", str(include), optimise, *names],
+        [sys.executable, "setup.py", str(include), " ".join(flags), *names],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -90,11 +91,51 @@ def build() -> Path:
     (package / "__init__.py").touch()
     (package / "__init__.pxd").touch()
     try:
-        compile_in(beside, include, [f"scoop_sim.{name}" for name in MODULES])
+        compile_in(beside, include, [f"scoop_sim.{name}" for name in MODULES], ["-O1"])
         try:
             os.replace(beside, kept)
         except OSError:
             if not kept.exists():  # another test run may have made the same at the same time
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return kept
+
+
+def rebuilt(changed: dict[str, str], flags: list[str]) -> Path:
+    """Return a folder to import a scoop from some of whose machines are other ones. Blocks while it is made.
+
+    It has nothing but the compiled modules, and of those only `changed` are its own.
+
+    Args:
+        changed: source text of a module of scoop._core, by its name.
+        flags: for the compiler, after those of Python.
+    """
+    installed = package_folder() / "scoop" / "_core"
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    binaries = sorted(installed.glob(f"*{suffix}"))
+    ages = [f"{path.name} {path.stat().st_mtime_ns}" for path in binaries]
+    declared = [path.read_text() for path in sorted(installed.glob("*.pxd"))]
+    kept = CACHE / f"other-{digest([*changed, *changed.values(), *flags, *ages, *declared])}"
+    if kept.exists():
+        return kept
+    beside = kept.with_name(f"{kept.name}.{os.getpid()}")
+    core = beside / "scoop" / "_core"
+    core.mkdir(parents=True)
+    try:
+        for path in [*installed.glob("*.pxd"), *binaries]:
+            if path.name not in [f"{name}{suffix}" for name in changed]:
+                (core / path.name).symlink_to(path)
+        for path in (*installed.glob("*.py"), *installed.parent.glob("errors.py")):
+            shutil.copy(path, core if path.parent == installed else core.parent)
+        (core.parent / "__init__.py").touch()
+        for name, text in changed.items():
+            (core / f"{name}.pyx").write_text(text)
+        compile_in(beside, beside, [f"scoop._core.{name}" for name in changed], flags)
+        try:
+            os.replace(beside, kept)
+        except OSError:
+            if not kept.exists():
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)

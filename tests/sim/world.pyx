@@ -250,7 +250,7 @@ cdef class World(Hosts):
         if p.blocked:
             p.block_go_on(True)
             if not p.blocked:
-                if p.cur == NULL or p.cur.top == NULL or not p.draining:
+                if p.cur == NULL or p.cur.top == NULL or not p.desk.draining:
                     self.after_block(p)
                 self.go(p)
         elif p.driver_leads:

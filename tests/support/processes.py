@@ -1,7 +1,8 @@
-"""Ends processes that tests have started."""
+"""Ends processes that tests have started, and finds ports for those that they start."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterable
 
@@ -15,3 +16,16 @@ def end_all(processes: Iterable[subprocess.Popen[str]]) -> None:
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def free_ports() -> int:
+    """A port, with the one after it free too."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import scoop
@@ -33,6 +34,7 @@ def calls() -> None:
     results = futures.map(str, range(3))
     results.close()
     assert_type(futures.map_as_completed(str, range(3), timeout=1.5), Iterator[str])
+    assert_type(list(futures.map(str, range(3), checkpoint=Path("run.ckpt"))), list[str])
 
 
 def reductions() -> None:

@@ -23,6 +23,7 @@ SAMPLES = [
     errors.MissingGlobal("module", "Name.inner"),
     errors.MissingGlobal("module"),
     errors.NestingLimit("deep"),
+    errors.CheckpointError("/tmp/run.ckpt", "others may write it"),
     errors.ProtocolError("what"),
     errors.TransportError("plain"),
     errors.TransportError(111, "Connection refused"),

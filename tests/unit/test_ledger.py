@@ -233,3 +233,24 @@ def test_random_events(machines):
         make_random_events(machines),
         settings=settings(max_examples=60, stateful_step_count=30, deadline=None),
     )
+
+
+def test_what_nobody_knows_for_long_is_issued_again(machines, ledger):
+    call = machines.Call(1)
+    ledger.export(call)
+    for now_s in (10, 12, 17):
+        assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, now_s) == ("ignore", call)
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 18) == ("reissue", call)
+    assert call.attempt == 1
+    assert call.crashes == 0
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 40) == ("ignore", call)
+
+
+def test_a_sign_of_it_in_between_starts_the_clock_again(machines, ledger):
+    call = machines.Call(1)
+    ledger.export(call)
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 10) == ("ignore", call)
+    assert ledger.on_answer(1, 0, machines.STARTED, machines.RECALL, 15) == ("started", call)
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 20) == ("ignore", call)
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 27) == ("ignore", call)
+    assert ledger.on_answer(1, 0, machines.UNKNOWN, machines.RECALL, 28) == ("reissue", call)

@@ -147,9 +147,9 @@ cdef class LedgerHarness:
         cdef ruling_t ruling = self.ledger.on_lost(id, attempt, blamed, &found)
         return RULINGS[ruling], _call(found)
 
-    def on_answer(self, id, attempt, verdict, mode):
+    def on_answer(self, id, attempt, verdict, mode, now_s=1):
         cdef call_t *found
-        cdef ruling_t ruling = self.ledger.on_answer(id, attempt, verdict, mode, &found)
+        cdef ruling_t ruling = self.ledger.on_answer(id, attempt, verdict, mode, now_s, &found)
         return RULINGS[ruling], _call(found)
 
 

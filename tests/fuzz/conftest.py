@@ -1,0 +1,8 @@
+"""The fuzzers lie beside this file; they are programs too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
