@@ -96,7 +96,7 @@ cdef class Balance:
 
     cdef void on_ask(self, int peer, int64_t room_us, int32_t idle) noexcept nogil:
         cdef bnode_t *node = &self.nodes[peer]
-        if room_us <= 0:
+        if room_us <= 0 or not node.alive:
             self._stop_asking(peer)
             return
         if node.room_us <= 0:

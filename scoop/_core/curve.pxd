@@ -32,6 +32,14 @@ cdef class Gate:
     cdef int _ask(self, const char *key) noexcept nogil
     cdef int _reply(self, zmq_msg_t *frames, int count) noexcept nogil
 
+cdef class Porter:
+    cdef readonly int listening     # the descriptor at which libzmq listens, which stays libzmq's
+    cdef int port
+    cdef uint64_t rest_ns           # nothing is looked for before this time
+    cdef readonly uint64_t sent_away
+    cdef void look(self, uint64_t now) noexcept nogil
+    cdef int _send_away(self) noexcept nogil
+
 # Whether a message came from the peer that its key names (1), or from one of the block that it names (2): nobody
 # takes another's address.
 cdef int is_from(zmq_msg_t *message, uint64_t name) noexcept nogil

@@ -3,34 +3,75 @@
 libzmq encrypts and proves; whom to take is asked here, through the one ZAP handler of a context. Without a handler
 libzmq takes everybody who knows the server's public key, unless a domain is set and enforced; both are, so a gate that
 is missing closes the door instead of opening it. A key may use one name only: libzmq attaches the name that the
-gate has answered to each message of the connection, where `is_from` finds it.
+gate has answered to each message of the connection, where `is_from` finds it. Who has not proved a key yet costs a
+descriptor for some seconds, and nothing else: see `Porter` for what happens when there is none left.
 """
 
 import hashlib
+import os
 
+from libc.errno cimport EMFILE, ENFILE, errno
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, strlen
+from posix.unistd cimport close, dup
 
 from scoop._core.libzmq cimport (
-    ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT, ZMQ_HANDSHAKE_IVL,
-    ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_TCP_KEEPALIVE_CNT, ZMQ_TCP_KEEPALIVE_IDLE, ZMQ_TCP_KEEPALIVE_INTVL,
-    ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
+    ZMQ_BACKLOG, ZMQ_CURVE_PUBLICKEY, ZMQ_CURVE_SECRETKEY, ZMQ_CURVE_SERVER, ZMQ_CURVE_SERVERKEY, ZMQ_DONTWAIT,
+    ZMQ_EVENT_LISTENING, ZMQ_HANDSHAKE_IVL, ZMQ_MAXMSGSIZE, ZMQ_SNDMORE, ZMQ_TCP_KEEPALIVE, ZMQ_TCP_KEEPALIVE_CNT,
+    ZMQ_TCP_KEEPALIVE_IDLE, ZMQ_TCP_KEEPALIVE_INTVL, ZMQ_ZAP_DOMAIN, ZMQ_ZAP_ENFORCE_DOMAIN)
 from scoop._core.net cimport api, check_rc
 from scoop._core.table cimport table_free, table_get, table_put
+
+cdef extern from "sys/socket.h" nogil:
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        int ss_family
+    ctypedef unsigned int socklen_t
+    int getsockname(int, sockaddr *, socklen_t *)
+    int getsockopt(int, int, int, void *, socklen_t *)
+    int shutdown(int, int)
+    int AF_INET, AF_INET6, SHUT_RDWR
+
+cdef extern from "netinet/in.h" nogil:
+    uint16_t ntohs(uint16_t)
+    int IPPROTO_TCP
+
+cdef extern from "linux/tcp.h" nogil:
+    struct tcp_info:
+        uint64_t tcpi_bytes_received
+    int TCP_INFO
+
+cdef extern from "sys/resource.h" nogil:
+    ctypedef unsigned long rlim_t
+    struct rlimit:
+        rlim_t rlim_cur
+    int getrlimit(int, rlimit *)
+    int RLIMIT_NOFILE
 
 cdef enum:
     KEY_BYTES = 32
     FRAMES_MAX = 8
     HANDSHAKE_MS = 5000         # a silent connection holds a descriptor no longer than this
+    BACKLOG = 1024              # hosts that come at once, and strangers, do not keep each other waiting
+    PROVED_BYTES = 400          # a client's greeting and HELLO have 266 bytes, with its INITIATE more than 520
+    REST_NS = 1000000000
+    FD_MAX = 1 << 20
     QUIET_S = 10                # the kernel asks after the other host when it has said nothing for so long,
     ASK_S = 5                   # again and again; what no answer means is decided elsewhere (links.pyx)
     ASKS_MAX = 127
     BLOCK_DIGITS = 8            # of a name in hexadecimal: those that all names of a block share
     BLOCK_MARK = 16             # where a sign behind the name says that it is a block's
 
+# One record is below 4 GiB, and records that travel with it fill a frame of 256 KiB at most.
+MESSAGE_BYTES_MAX = (4 << 30) + (1 << 20)
 
-cdef int _keep_alive(Socket socket) except -1:
+
+cdef int _limit(Socket socket) except -1:
+    cdef int64_t most = MESSAGE_BYTES_MAX
+    socket.set_bytes(ZMQ_MAXMSGSIZE, (<char *>&most)[:sizeof(most)])
     socket.set_number(ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.set_number(ZMQ_TCP_KEEPALIVE, 1)
     socket.set_number(ZMQ_TCP_KEEPALIVE_IDLE, QUIET_S)
@@ -81,7 +122,8 @@ cdef class Keys:
         socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
         socket.set_bytes(ZMQ_ZAP_DOMAIN, b"scoop")
         socket.set_number(ZMQ_ZAP_ENFORCE_DOMAIN, 1)
-        _keep_alive(socket)
+        socket.set_number(ZMQ_BACKLOG, BACKLOG)
+        _limit(socket)
         return 0
 
     cdef int present(self, Socket socket, bytes server_key) except -1:
@@ -89,7 +131,7 @@ cdef class Keys:
         socket.set_bytes(ZMQ_CURVE_SERVERKEY, server_key)
         socket.set_bytes(ZMQ_CURVE_PUBLICKEY, self.public)
         socket.set_bytes(ZMQ_CURVE_SECRETKEY, self._secret)
-        _keep_alive(socket)
+        _limit(socket)
         return 0
 
     def secure(self, Socket socket not None, bytes server_key not None):
@@ -232,6 +274,77 @@ cdef class Gate:
     def close(self):
         """Close the gate: nobody is taken any more."""
         self.socket.close()
+
+
+cdef class Porter:
+    """Opens a guarded socket, and sends strangers away when this process has no descriptor left.
+
+    libzmq's thread would try to accept the next one again and again, at the cost of a core, until its own limit closes
+    the silent ones. Poll `listening` and call `look` when somebody waits there.
+
+    Args:
+        socket: the socket.
+        endpoint: where it is to listen, ``tcp://host:port``.
+
+    Raises:
+        TransportError: it cannot be bound.
+    """
+
+    def __cinit__(self, Socket socket not None, str endpoint not None):
+        cdef zmq_msg_t event
+        cdef int32_t listening = -1
+        cdef Socket news
+        self.listening = -1
+        if not endpoint.startswith("tcp:"):
+            socket.bind(endpoint)       # a Unix socket in a private directory: no strangers come there
+            return
+        # Only its events tell which descriptor libzmq listens at. This one is sent by `bind` itself.
+        place = f"inproc://bound-{os.urandom(8).hex()}"
+        check_rc(api.socket_monitor(socket.handle, place.encode(), ZMQ_EVENT_LISTENING), "monitor", endpoint)
+        news = Socket(socket.context, "pair", b"", 0)
+        try:
+            news.connect(place)
+            socket.bind(endpoint)
+            api.msg_init(&event)
+            if api.msg_recv(&event, news.handle, ZMQ_DONTWAIT) == 6:
+                memcpy(&listening, <char *>api.msg_data(&event) + 2, 4)
+            api.msg_close(&event)
+        finally:
+            api.socket_monitor(socket.handle, NULL, 0)
+            news.close()
+        self.listening = listening
+        self.port = int(socket.endpoint.rpartition(":")[2])
+
+    cdef void look(self, uint64_t now) noexcept nogil:
+        cdef int probe = dup(self.listening)
+        if probe >= 0:
+            close(probe)
+        elif (errno == EMFILE or errno == ENFILE) and self._send_away() == 0:
+            self.rest_ns = now + REST_NS        # all of them have proved a key: nothing can be done here
+
+    cdef int _send_away(self) noexcept nogil:
+        # All connections to this door that have not said enough to have proved a key.
+        cdef rlimit limit
+        cdef sockaddr_storage here
+        cdef tcp_info info
+        cdef socklen_t size
+        cdef int fd, count = 0
+        getrlimit(RLIMIT_NOFILE, &limit)
+        for fd in range(3, <int>min(limit.rlim_cur, <rlim_t>FD_MAX)):
+            size = sizeof(here)
+            if fd == self.listening or getsockname(fd, <sockaddr *>&here, &size) < 0:
+                continue
+            if here.ss_family != AF_INET and here.ss_family != AF_INET6:
+                continue
+            if ntohs((<uint16_t *>&here)[1]) != self.port:
+                continue
+            size = sizeof(info)
+            if getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 or info.tcpi_bytes_received >= PROVED_BYTES:
+                continue
+            if shutdown(fd, SHUT_RDWR) == 0:
+                count += 1
+        self.sent_away += count
+        return count
 
 
 cdef int is_from(zmq_msg_t *message, uint64_t name) noexcept nogil:

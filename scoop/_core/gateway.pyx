@@ -300,10 +300,11 @@ cdef class Gateway(Roads):
 
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil:
         # 1: `fd` is readable, 0: not, -1: a signal.
-        cdef zmq_pollitem_t[6] items
+        cdef zmq_pollitem_t[8] items
         cdef int i, rc
-        cdef int count = 6 if self.socket is not None else 5
-        for i in range(6):
+        cdef int count = 8 if self.socket is not None else 7
+        cdef uint64_t now = now_ns()
+        for i in range(8):
             items[i].socket = NULL
             items[i].fd = 0
             items[i].events = ZMQ_POLLIN
@@ -313,8 +314,14 @@ cdef class Gateway(Roads):
         items[2].socket = self.door.handle
         items[3].socket = self.road.handle
         items[4].socket = self.ears.handle
+        items[5].fd = self.door_porter.listening
+        items[6].fd = self.meta_porter.listening
+        if now < self.door_porter.rest_ns:
+            items[5].events = 0
+        if now < self.meta_porter.rest_ns:
+            items[6].events = 0
         if self.socket is not None:
-            items[5].socket = self.socket.handle
+            items[7].socket = self.socket.handle
         rc = poll_all(items, count, timeout_us)
         if rc < 0:
             return -1
@@ -327,6 +334,10 @@ cdef class Gateway(Roads):
         if items[4].revents:
             self._receive_hints()
         if items[5].revents:
+            self.door_porter.look(now)
+        if items[6].revents:
+            self.meta_porter.look(now)
+        if items[7].revents:
             self.receive(MESSAGES_PER_SOCKET)
         self.settle()
         return 1 if items[0].revents else 0
@@ -378,4 +389,5 @@ cdef class Gateway(Roads):
         """Return the counters of balance, federation, gate and this driver."""
         return dict(Broker.statistics(self), **self.federation.statistics(), granted=self.gate.granted,
                     denied=self.gate.denied, strangers=self.strangers,
+                    sent_away=self.door_porter.sent_away + self.meta_porter.sent_away,
                     dropped_frames=self.dropped_frames)

@@ -7,6 +7,7 @@ pyzmq ships and no header of it is at hand when scoop is built.
 from libc.stddef cimport size_t
 
 cdef enum:
+    ZMQ_PAIR = 0
     ZMQ_PUB = 1
     ZMQ_SUB = 2
     ZMQ_REP = 4
@@ -15,6 +16,8 @@ cdef enum:
     ZMQ_ROUTING_ID = 5
     ZMQ_SUBSCRIBE = 6
     ZMQ_LINGER = 17
+    ZMQ_BACKLOG = 19
+    ZMQ_MAXMSGSIZE = 22
     ZMQ_SNDHWM = 23
     ZMQ_RCVHWM = 24
     ZMQ_ROUTER_MANDATORY = 33
@@ -34,6 +37,7 @@ cdef enum:
     ZMQ_CONNECT_ROUTING_ID = 61
     ZMQ_HANDSHAKE_IVL = 66
     ZMQ_ZAP_ENFORCE_DOMAIN = 93
+    ZMQ_EVENT_LISTENING = 8
     ZMQ_DONTWAIT = 1
     ZMQ_SNDMORE = 2
     ZMQ_POLLIN = 1
@@ -85,3 +89,4 @@ cdef struct zmq_api_t:
     unsigned char *(*z85_decode)(unsigned char *, const char *) noexcept nogil
     char *(*z85_encode)(char *, const unsigned char *, size_t) noexcept nogil
     int (*curve_public)(char *, const char *) noexcept nogil
+    int (*socket_monitor)(void *, const char *, int) noexcept nogil

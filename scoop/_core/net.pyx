@@ -18,7 +18,7 @@ from posix.unistd cimport close, read, write
 
 from scoop._core.libzmq cimport (
     ETERM, ZMQ_DEALER, ZMQ_DONTWAIT, ZMQ_IO_THREADS, ZMQ_LAST_ENDPOINT, ZMQ_LINGER,
-    ZMQ_MAX_SOCKETS, ZMQ_POLLIN, ZMQ_PUB, ZMQ_RCVHWM, ZMQ_REP, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER,
+    ZMQ_MAX_SOCKETS, ZMQ_PAIR, ZMQ_POLLIN, ZMQ_PUB, ZMQ_RCVHWM, ZMQ_REP, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER,
     ZMQ_ROUTER_MANDATORY, ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, ZMQ_SUB, zmq_api_t, zmq_pollitem_t)
 
 from scoop.errors import ForkedProcess, TransportError
@@ -83,7 +83,7 @@ def _load():
     names = ("version", "errno", "strerror", "ctx_new", "ctx_set", "ctx_term", "ctx_shutdown", "socket", "close",
              "setsockopt", "getsockopt", "bind", "connect", "disconnect", "msg_init", "msg_init_size", "msg_init_data",
              "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll", "msg_gets",
-             "curve_keypair", "z85_decode", "z85_encode", "curve_public")
+             "curve_keypair", "z85_decode", "z85_encode", "curve_public", "socket_monitor")
     for i, name in enumerate(names):
         slots[i] = dlsym(library, b"zmq_" + name.encode())
         if slots[i] == NULL:
@@ -134,7 +134,8 @@ cdef class Context:
             api.ctx_term(self.handle)
 
 
-cdef dict KINDS = {"router": ZMQ_ROUTER, "dealer": ZMQ_DEALER, "pub": ZMQ_PUB, "sub": ZMQ_SUB, "rep": ZMQ_REP}
+cdef dict KINDS = {"router": ZMQ_ROUTER, "dealer": ZMQ_DEALER, "pub": ZMQ_PUB, "sub": ZMQ_SUB, "rep": ZMQ_REP,
+                   "pair": ZMQ_PAIR}
 
 
 cdef class Socket:
@@ -142,7 +143,7 @@ cdef class Socket:
 
     Args:
         context: the context, kept alive by the socket.
-        kind: "router", "dealer", "pub", "sub" or "rep".
+        kind: "router", "dealer", "pub", "sub", "rep" or "pair".
         identity: for a dealer or router that connects, the 8 bytes by which a router knows it.
         linger_ms: how long closing may wait for unsent messages.
     """

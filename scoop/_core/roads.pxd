@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.broker cimport Broker
-from scoop._core.curve cimport Gate, Keys
+from scoop._core.curve cimport Gate, Keys, Porter
 from scoop._core.links cimport link_t
 from scoop._core.net cimport Context, Socket
 
@@ -22,6 +22,8 @@ cdef class Roads(Broker):
     cdef Socket door                # ROUTER that is connected to
     cdef Socket road                # ROUTER that connects
     cdef Socket meta                # PUB: our hints
+    cdef Porter door_porter         # of the two that others connect to
+    cdef Porter meta_porter
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
     cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else

@@ -77,8 +77,8 @@ cdef class Roads(Broker):
             # Whoever listens at an IPv4 address is not to hear of it as an IPv6 one.
             (<Socket>socket).set_number(ZMQ_IPV6, of is None or of.count(":") > 2)
             (<Socket>socket).set_number(ZMQ_RECONNECT_IVL_MAX, RECONNECT_MS_MAX)
-        self.door.bind(address)
-        self.meta.bind(meta)
+        self.door_porter = Porter(self.door, address)
+        self.meta_porter = Porter(self.meta, meta)
         return self.door.endpoint, self.meta.endpoint
 
     def introduce(self, str address not None, str meta not None):

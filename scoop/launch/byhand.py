@@ -38,7 +38,7 @@ DEFAULTS = {
     "WORKER_NAME": "",
     "BROKER_NAME": "broker",
     "BROKER_ADDRESS": "tcp://127.0.0.1:5555",
-    "META_ADDRESS": "tcp://127.0.0.1:5556",
+    "META_ADDRESS": "",
 }
 
 log = logging.getLogger("scoop")
@@ -69,6 +69,8 @@ class Place:
         self.name = found["WORKER_NAME"] or ("origin" if self.is_origin else f"worker-{os.getpid()}")
         self.broker = found["BROKER_NAME"]
         self.address = found["BROKER_ADDRESS"]
+        if found["META_ADDRESS"]:
+            host_and_port(found["META_ADDRESS"])  # what is told there, a worker can do without
 
 
 _place: Place | None = None
@@ -159,20 +161,25 @@ def find_card(where: Place, deadline: float) -> keyring.Card:
         time.sleep(0.02)
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of a TCP address; raises StartupFailed if it is none."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host and port and parts.scheme == "tcp":
+        return host, port
+    raise StartupFailed(f"{address!r} is no address of a broker: it is tcp://host:port")
+
+
 def reach(address: str, deadline: float, advice: str = "Start it: python -m scoop.broker") -> None:
     """Return when somebody listens at a TCP address; `advice` ends the error's text.
 
     Raises:
         StartupFailed: it is no such address, its name cannot be resolved, or nobody answers.
     """
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-        parts = urlsplit("")
-    if parts.scheme != "tcp" or not host or not port:
-        raise StartupFailed(f"{address!r} is no address of a broker: it is tcp://host:port")
+    host, port = host_and_port(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:

@@ -82,12 +82,15 @@ def directory(kind: str = "brokers", environ: dict[str, str] | os._Environ[str] 
         KeyringError: it cannot be made, or others could write into it.
     """
     home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    path = os.path.join(home, "scoop", kind)
+    above = os.path.join(home, "scoop")
+    path = os.path.join(above, kind)
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        # One by one: `makedirs` gives its mode to the last one only.
+        for each in (above, path):
+            os.makedirs(each, mode=0o700, exist_ok=True)
+            _check_directory(each)
     except OSError as error:
         raise KeyringError(f"no place for the keys of brokers: {path}: {error.strerror}") from None
-    _check_directory(path)
     return path
 
 
@@ -107,15 +110,17 @@ def read_private(path: str) -> str:
         KeyringError: it is not such a file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Without waiting: it may be a pipe that nobody writes to.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyringError(f"key file {path}: {error.strerror}") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        os.close(descriptor)
+        raise KeyringError(
+            f"key file {path} must be yours alone (chmod 600 {path}): whoever reads it can join the job"
+        )
     with open(descriptor, encoding="utf-8") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise KeyringError(
-                f"key file {path} must be yours alone (chmod 600 {path}): whoever reads it can join the job"
-            )
         return file.read(_LIMIT)
 
 

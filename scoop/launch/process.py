@@ -66,13 +66,19 @@ def close_above(highest: int) -> None:
 def become_agent(highest: int) -> None:
     """Prepare this process for many workers; only descriptors up to `highest` stay open."""
     global _soft_limit
-    import resource
-
     close_above(highest)
     set_name("scoop-agent")
     # Three pipes per worker; what programs expect is given back to the workers.
-    _soft_limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft_limit = raise_descriptor_limit()
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may; returns the limit before."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
 
 
 _soft_limit: int | None = None

@@ -170,16 +170,28 @@ def _lock_and_publish(hidden: str, path: str) -> str:
 
 
 def _check_parent(parent: str) -> None:
-    """Refuse a parent in which another user could replace our directory."""
-    found = os.lstat(parent)
-    if not stat.S_ISDIR(found.st_mode):
+    """Refuse a directory in which another user could replace what is ours; an absolute path without links.
+
+    Raises:
+        RunDirError: somebody else could, there or above; the text says where and why.
+        OSError: it cannot be looked at.
+    """
+    if not stat.S_ISDIR(os.lstat(parent).st_mode):
         raise RunDirError("is not a directory")
-    if found.st_uid not in (0, os.getuid()):
-        raise RunDirError(f"belongs to user {found.st_uid}, not to you ({os.getuid()}) or root")
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
-        raise RunDirError(
-            f"others may rename files in it (mode {stat.S_IMODE(found.st_mode):04o}, no sticky bit); chmod it"
-        )
+    path = parent
+    while True:
+        where = "" if path == parent else f"{path} above it "
+        found = os.lstat(path)
+        if found.st_uid not in (0, os.getuid()):
+            raise RunDirError(f"{where}belongs to user {found.st_uid}, not to you ({os.getuid()}) or root")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+            mode = stat.S_IMODE(found.st_mode)
+            raise RunDirError(
+                f"{where}lets others rename files in it (mode {mode:04o}, no sticky bit); chmod it"
+            )
+        if path == os.path.dirname(path):
+            return
+        path = os.path.dirname(path)
 
 
 def _check_own(path: str) -> None:

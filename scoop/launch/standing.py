@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from scoop._core.curve import Keys
 from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
-from scoop.launch import keyring
+from scoop.launch import keyring, process
 from scoop.launch.invitation import Agency, Invitation
 from scoop.launch.vigil import Vigil
 
@@ -134,6 +134,7 @@ class Standing:
         name: str = "broker",
         cards: Sequence[keyring.Card] = (),
     ) -> None:
+        process.raise_descriptor_limit()  # strangers, who cost one each, are not to keep workers out
         self._keys = Keys()
         self._context = Context()
         self.gateway = Gateway(None, number_of(self._keys.public))

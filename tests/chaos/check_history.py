@@ -37,7 +37,7 @@ BIG_BYTES_MIN = 1 << 20
 BIG_BYTES_SPAN = 3 << 20
 WORDS = {
     "invoke": 4, "ok": 4, "again": 4, "error": 3, "cancelled": 2, "late": 2, "start": 6, "end": 5, "raise": 5,
-    "limit": 3, "kill": 2, "lost": 2, "ended": 2,
+    "limit": 3, "kill": 2, "lost": 2, "ended": 2, "broken": 3,
 }  # fmt: skip
 FREE = ("fault", "left")
 CRASHED, LOST = "TaskCrashed", "WorkerLost"

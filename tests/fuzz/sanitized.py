@@ -9,7 +9,20 @@ from pathlib import Path
 
 SIMULATOR = Path(__file__).resolve().parents[1] / "sim"
 SOURCES = SIMULATOR.parents[1] / "scoop" / "_core"
-MODULES = ("wire", "scalars", "table", "outbox", "balance", "broker", "ledger", "localq", "store", "desk")
+MODULES = (
+    "wire",
+    "scalars",
+    "table",
+    "outbox",
+    "balance",
+    "federation",
+    "broker",
+    "ledger",
+    "localq",
+    "store",
+    "desk",
+    "gateway",
+)
 FLAGS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 LIBRARIES = ("libasan.so", "libubsan.so")
 

@@ -17,7 +17,7 @@ from processes import end_all
 HERE = Path(__file__).parent
 FUZZ = HERE / "fuzz_wire.py"
 LIVE = HERE / "fuzz_live.py"
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "12")) / 6
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "12")) / 7
 BUILD_SECONDS = 110
 END_SECONDS = 90
 
@@ -39,7 +39,7 @@ def fuzz(target: str, progress: Path, *options: str) -> None:
 
 
 @pytest.mark.timeout(SECONDS + 4 * BUILD_SECONDS)
-@pytest.mark.parametrize("target", ["codec", "broker", "desk"])
+@pytest.mark.parametrize("target", ["codec", "broker", "gateway", "desk"])
 def test_any_bytes_with_sanitizers(target, tmp_path):
     lacks = sanitized.missing()
     if lacks:

@@ -26,10 +26,20 @@ class Mutant:
 
 MUTANTS = (
     # ------------------------------------------------------------------------------------------- ledger
-    Mutant("a loss is not issued again", "ledger", "return R_REISSUE", "return R_IGNORE"),
+    Mutant(
+        "a loss is not issued again",
+        "ledger",
+        "return R_REISSUE\n\n    cdef ruling_t on_answer",
+        "return R_IGNORE\n\n    cdef ruling_t on_answer",
+    ),
     Mutant("a crash is not counted", "ledger", "call.crashes += 1", "call.crashes += 0"),
     Mutant("a call that came home is dropped", "ledger", "else R_REQUEUE", "else R_IGNORE"),
-    Mutant("an attempt is not counted", "ledger", "call.attempt += 1", "call.attempt += 0"),
+    Mutant(
+        "an attempt is not counted",
+        "ledger",
+        "call.attempt += 1\n        if blamed:",
+        "call.attempt += 0\n        if blamed:",
+    ),
     Mutant(
         "a second result counts too",
         "ledger",
@@ -45,12 +55,6 @@ MUTANTS = (
     # ------------------------------------------------------------------------------------- local queue
     Mutant("a process gives away what has moved enough", "localq", ".hops < HOPS_MAX", ".hops <= HOPS_MAX"),
     Mutant(
-        "a process with nothing to do asks once and never again",
-        "localq",
-        "self.asked_idle = False\n",
-        "self.asked_idle = True\n",
-    ),
-    Mutant(
         "a function has come and its calls stay parked",
         "localq",
         "if call.owner == owner and call.fn == fn:",
@@ -61,12 +65,6 @@ MUTANTS = (
         "localq",
         "call.state = S_RUNNING\n        self.own_count -= 1",
         "call.state = S_RUNNING",
-    ),
-    Mutant(
-        "a cancel takes a later attempt with it",
-        "localq",
-        "call.owner == owner and call.attempt <= attempt:",
-        "call.owner == owner:",
     ),
     # ----------------------------------------------------------------------------------------- balance
     Mutant(

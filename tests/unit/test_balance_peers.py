@@ -112,6 +112,13 @@ def test_a_peer_gets_tasks_up_to_its_credit(world):
     assert world.node(world.east)["given"] == 3
 
 
+def test_a_peer_that_is_gone_gets_no_credit(world):
+    world.lost(world.east)
+    world.ask(world.east, LONG)
+    world.submit(1)
+    assert world.sent() == {}
+
+
 def test_our_own_come_first(world):
     world.ask(world.east, LONG)
     world.request(world.workers[0], 10)

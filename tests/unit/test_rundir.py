@@ -78,6 +78,19 @@ def test_parent_of_somebody_else_is_refused(parent: Path) -> None:
     os.chown(parent, 0, -1)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize(("owner", "mode", "reason"), [(12345, 0o700, "12345"), (0, 0o777, "sticky")])
+def test_who_may_rename_the_parent_is_refused_too(parent: Path, owner: int, mode: int, reason: str) -> None:
+    below = parent / "below"
+    below.mkdir(mode=0o700)
+    parent.chmod(mode)
+    os.chown(parent, owner, -1)
+    with pytest.raises(RunDirError, match=f"{parent} above it .*{reason}"):
+        make_segment_dir(str(below))
+    os.chown(parent, 0, -1)
+    assert os.listdir(below) == []
+
+
 def test_long_path_falls_back(parent: Path) -> None:
     deep = parent / ("d" * 80)
     deep.mkdir(mode=0o700)

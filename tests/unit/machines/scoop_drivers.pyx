@@ -7,6 +7,7 @@ from libc.stdint cimport uint64_t
 
 from scoop._core.broker cimport Broker
 from scoop._core.desk cimport Desk
+from scoop._core.gateway cimport Gateway
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     Socket, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for, timer_arm, timer_new,
@@ -55,6 +56,43 @@ cdef class BrokerHarness:
             return into.data[:into.size] if self.broker.take_for(slot, &into) else b""
         finally:
             buf_free(&into)
+
+
+cdef class _Gateway(Gateway):
+    # Without sockets: what it says stays in its buffers.
+
+    cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
+        cdef bint fresh = number not in self.peers
+        self.peers[number] = (address, meta, key)
+        return fresh
+
+    cdef void _send(self, int slot) noexcept nogil:
+        pass
+
+    cdef void _publish(self) noexcept nogil:
+        pass
+
+
+cdef class GatewayHarness(BrokerHarness):
+    """The same for the broker of one host of several, which has peers."""
+
+    def __cinit__(self, number=1):
+        self.broker = _Gateway(None, number)
+
+    def add_peer(self, number):
+        """Its slot."""
+        (<_Gateway>self.broker).add_peer(number, "", "", b"", True)
+        return self.broker.balance.slot_of(number)
+
+    def remove_peer(self, number): (<_Gateway>self.broker).remove_peer(number)
+
+    def hint(self, bytes frame):
+        """A frame on the meta socket."""
+        (<_Gateway>self.broker)._on_hint(frame, len(frame))
+
+    def validate(self):
+        self.broker.balance.validate()
+        (<_Gateway>self.broker).federation.validate()
 
 
 cdef class DeskHarness:
