@@ -226,6 +226,8 @@ class HostAgent(Agent):
                 self.send(message)
 
     def _cut(self, how: str) -> None:
+        if self._stopping:  # at the end of a job everybody goes
+            return
         print(f"scoop: the host of the program is gone: {how}", file=sys.stderr, flush=True)
         self._stop(0.0)
 
