@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import bars, launch, plots
+from bench import bars, launch, plots, testbed
 from bench.harness import Session
 from bench.rows import BENCHMARKS, ROWS
 
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json = options.json.resolve()
         options.json.parent.mkdir(parents=True, exist_ok=True)
     # A short path: libraries make sockets beneath the working directory.
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+    with contextlib.ExitStack() as kept:
+        folder = kept.enter_context(tempfile.TemporaryDirectory(prefix="bench"))
         session = Session(
             options.name,
             Path(folder),
@@ -88,6 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.peers,
             options.quiet,
         )
+        if options.name == "hosts":
+            try:
+                kept.enter_context(testbed.up(session.pick(testbed.HOSTS)))
+            except testbed.Missing as error:
+                session.say(f"python -m bench hosts: {error}")
+                return 2
         warn_if_busy(session)
         for row in (ROWS[name] for name in rows):
             repeats = min(session.repeats, row.most or session.repeats)

@@ -133,6 +133,27 @@ BARS = (
         ("{}/2",),
         ours=("scoop/", "scoop-executor/"),
     ),
+    Bar("between", "between hosts p50 / bare CURVE ping", "p50", "<=", 2.0, ("ping-curve",), ("two-hosts",)),
+    Bar(
+        "federation",
+        "four brokers on four hosts / one broker",
+        "rate",
+        ">=",
+        0.5,
+        ("one-broker/",),
+        ("four-brokers",),
+    ),
+    Bar(
+        "federation",
+        "four brokers / dask on the same hosts",
+        "rate",
+        ">=",
+        10,
+        ("dask-hosts",),
+        ("four-brokers",),
+    ),
+    Bar("start", "start over ssh / bare processes", "seconds", "<=", 1.5, ("bare-start",), ("job-start",)),
+    Bar("siege", "under siege / in peace", "rate", ">=", 0.9, ("peace",), ("siege",)),
     Bar("soak", "memory flat over all tasks (1 = flat)", "flat", ">=", 1),
 )
 

@@ -16,6 +16,7 @@ WORKLOADS = {
     "bulk_map": "bench.cases.noops",
     "stages": "bench.cases.noops",
     "burned": "bench.cases.busy",
+    "burned_on_word": "bench.cases.busy",
     "thrown": "bench.cases.busy",
     "tree": "bench.cases.busy",
     "echoed": "bench.cases.payload",

@@ -6,6 +6,7 @@ to the library's own method, so that no call of ours is measured with it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -85,6 +86,7 @@ class Launched(ScoopFutures):
         import scoop
         from scoop import futures
 
+        futures.submit(abs, -1).result()  # a launcher may start the workers at the first call
         if not scoop.IS_RUNNING:
             raise RuntimeError("not started by its launcher")
         self._bind(futures)
@@ -153,7 +155,10 @@ def mpi_pool(workers: int) -> Peer:
 
 
 class Dask(Peer):
-    """dask.distributed with one thread per worker process, so that each has a GIL of its own."""
+    """dask.distributed with one thread per worker process, so that each has a GIL of its own.
+
+    Where ``BENCH_DASK_SCHEDULER`` has an address, its scheduler and workers run already.
+    """
 
     def __init__(self, workers: int) -> None:
         import dask
@@ -162,10 +167,18 @@ class Dask(Peer):
         from bench.trees import dask_tree
 
         dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"})
-        self.cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=40
-        )
-        self.client = Client(self.cluster)
+        address = os.environ.get("BENCH_DASK_SCHEDULER")
+        self.cluster = None
+        if address is None:
+            self.cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                silence_logs=40,
+            )
+        self.client = Client(self.cluster or address)
+        self.client.wait_for_workers(workers, timeout=60)
         self.tree = dask_tree
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -180,7 +193,8 @@ class Dask(Peer):
 
     def close(self) -> None:
         self.client.close()
-        self.cluster.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
 
 class Ray(Peer):

@@ -1,12 +1,16 @@
-/* The floor: a 64-byte round trip client - broker - worker over ipc, one ROUTER, no Python.
+/* The floor: a 64-byte round trip client - broker - worker, one ROUTER, no Python.
  *
- * usage: ping LIBZMQ DIRECTORY ROUNDS WARMUP
+ * usage: ping LIBZMQ DIRECTORY ROUNDS WARMUP                       over ipc
+ *        ping LIBZMQ ADDRESS ROUNDS WARMUP CLIENT BROKER WORKER    over TCP with CURVE, each in a network namespace
+ *                                                                  (a file such as /run/netns/node1); needs root
  * Prints one JSON object with percentiles in microseconds. libzmq is the file named by the first argument, the
  * one that comes with pyzmq: it has no header, so the few functions in use are declared here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,6 +22,7 @@
 #include <unistd.h>
 
 enum { DEALER = 5, ROUTER = 6, ROUTING_ID = 5, LINGER = 17, RCVTIMEO = 27, SNDMORE = 2, SIZE = 64 };
+enum { CURVE_SERVER = 47, CURVE_PUBLICKEY = 48, CURVE_SECRETKEY = 49, CURVE_SERVERKEY = 50, KEY = 41 };
 
 static void *(*ctx_new)(void);
 static int (*ctx_term)(void *);
@@ -28,8 +33,11 @@ static int (*bind_to)(void *, const char *);
 static int (*connect_to)(void *, const char *);
 static int (*send_frame)(void *, const void *, size_t, int);
 static int (*recv_frame)(void *, void *, size_t, int);
+static int (*make_keys)(char *, char *);
 
-static char address[108];
+static char address[108], server_public[KEY], server_secret[KEY], public_key[KEY], secret_key[KEY];
+static int curve;
+static const char *broker_net, *worker_net;
 
 static void fail(const char *what)
 {
@@ -63,6 +71,19 @@ static void load(const char *path)
     *(void **)&connect_to = symbol(library, "zmq_connect");
     *(void **)&send_frame = symbol(library, "zmq_send");
     *(void **)&recv_frame = symbol(library, "zmq_recv");
+    *(void **)&make_keys = symbol(library, "zmq_curve_keypair");
+}
+
+static void enter(const char *net)
+{
+    int fd = net ? open(net, O_RDONLY | O_CLOEXEC) : -1;
+    if (net && (fd < 0 || setns(fd, CLONE_NEWNET)))
+        fail(net);
+}
+
+static int set_keys(void *socket, const char *public, const char *secret)
+{
+    return set_option(socket, CURVE_PUBLICKEY, public, KEY) || set_option(socket, CURVE_SECRETKEY, secret, KEY);
 }
 
 static void *dealer(void *context, char identity)
@@ -70,6 +91,8 @@ static void *dealer(void *context, char identity)
     int zero = 0;
     void *socket = open_socket(context, DEALER);
     if (!socket || set_option(socket, ROUTING_ID, &identity, 1) || set_option(socket, LINGER, &zero, sizeof zero)
+        || (curve && (set_keys(socket, public_key, secret_key)
+                      || set_option(socket, CURVE_SERVERKEY, server_public, KEY)))
         || connect_to(socket, address))
         fail("dealer");
     return socket;
@@ -79,10 +102,14 @@ static void *dealer(void *context, char identity)
 static void run_broker(void)
 {
     char identity[8], message[SIZE];
-    int zero = 0;
+    int zero = 0, one = 1;
+    enter(broker_net);
     void *context = ctx_new();
     void *socket = open_socket(context, ROUTER);
-    if (!socket || set_option(socket, LINGER, &zero, sizeof zero) || bind_to(socket, address))
+    if (!socket || set_option(socket, LINGER, &zero, sizeof zero)
+        || (curve && (set_option(socket, CURVE_SERVER, &one, sizeof one)
+                      || set_keys(socket, server_public, server_secret)))
+        || bind_to(socket, address))
         fail("broker");
     for (;;) {
         if (recv_frame(socket, identity, sizeof identity, 0) < 0 || recv_frame(socket, message, SIZE, 0) < 0) {
@@ -102,6 +129,7 @@ static void run_broker(void)
 static void run_worker(void)
 {
     char message[SIZE] = "Bh";
+    enter(worker_net);
     void *socket = dealer(ctx_new(), 'W');
     send_frame(socket, message, SIZE, 0);
     for (;;) {
@@ -162,17 +190,26 @@ static double percentile(const int64_t *sorted, long n, double percent)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: ping LIBZMQ DIRECTORY ROUNDS WARMUP\n");
+    if (argc != 5 && argc != 8) {
+        fprintf(stderr, "usage: ping LIBZMQ DIRECTORY|ADDRESS ROUNDS WARMUP [CLIENT BROKER WORKER]\n");
         return 2;
     }
     long rounds = atol(argv[3]), warmup = atol(argv[4]);
-    if (rounds < 1 || snprintf(address, sizeof address, "ipc://%s/ping", argv[2]) >= (int)sizeof address) {
+    curve = argc == 8;
+    if (rounds < 1
+        || snprintf(address, sizeof address, curve ? "%s" : "ipc://%s/ping", argv[2]) >= (int)sizeof address) {
         fprintf(stderr, "ping: no rounds, or a path too long for a socket\n");
         return 2;
     }
     load(argv[1]);
+    if (curve) {
+        make_keys(server_public, server_secret);
+        make_keys(public_key, secret_key);
+        broker_net = argv[6];
+        worker_net = argv[7];
+    }
     pid_t broker = start(run_broker), worker = start(run_worker);
+    enter(curve ? argv[5] : NULL);
     void *context = ctx_new();
     void *socket = dealer(context, 'C');
     int patience = 100, forever = -1, tries = 0;

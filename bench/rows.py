@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from bench import ping, startup
+from bench import hosts, ping, startup
 from bench.harness import Case, Param, Session
 from bench.launch import ON_REQUEST, OURS, PEERS
 
@@ -308,6 +308,34 @@ _ALL = (
             "in origin": "origin_share",
         },
     ),
+    Row(
+        "between",
+        "Round trip of a no-op between two hosts, CURVE",
+        hosts.round_trips,
+        _TRIP,
+        context=("scoop-run",),
+    ),
+    Row(
+        "federation",
+        "No-ops through one broker and through four of them on four hosts",
+        hosts.throughput,
+        {**_RATE, "tasks": "n", "hosts": "hosts", "least share of one": "least_share"},
+        context=("scoop-run", "dask"),
+    ),
+    Row(
+        "start",
+        "Start of workers on hosts over ssh, to the first result",
+        hosts.starts,
+        {"seconds": "seconds", "all workers": "all_seconds", "in origin": "origin_share"},
+        context=("scoop-run",),
+    ),
+    Row(
+        "siege",
+        "1 ms tasks on three hosts, in peace and under a port scan and silent connections",
+        hosts.sieges,
+        {"tasks/s": "rate", "connections": "held", "opened": "opened", "ports": "scanned"},
+        context=("scoop-run",),
+    ),
 )
 
 ROWS = {row.name: row for row in _ALL}
@@ -322,6 +350,7 @@ BENCHMARKS = {
     "memory": ("idle", "queued", "local", "soak"),
     "scale": ("scale",),
     "local": ("local",),
+    "hosts": ("between", "federation", "start", "siege"),
     "versus": (
         "roundtrip",
         "throughput",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,17 @@ def whoami() -> int:
     return os.getpid()
 
 
+_place = 0
+
+
+def place() -> int:
+    """:func:`whoami` on several hosts, whose process ids may be the same."""
+    global _place
+    if not _place:
+        _place = zlib.crc32(os.uname().nodename.encode()) << 32 | os.getpid()
+    return _place
+
+
 def whoami_of(_item: object) -> int:
     """The no-op for ``map``."""
     return os.getpid()
@@ -26,6 +38,12 @@ def nap(seconds: float) -> int:
     """Sleep, so that a warm-up reaches every worker."""
     time.sleep(seconds)
     return os.getpid()
+
+
+def nap_there(seconds: float) -> int:
+    """:func:`nap` on several hosts."""
+    time.sleep(seconds)
+    return place()
 
 
 def burn(loops: int) -> int:

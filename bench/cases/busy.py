@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 from bench.cases.common import origin_share, warm
@@ -12,6 +13,9 @@ from bench.work import burn, throws_of
 
 ROUNDS = 9
 ENOUGH_SECONDS = 0.5
+
+
+WORD_SECONDS = 60.0
 
 
 def mix(params: dict[str, Any]) -> list[int]:
@@ -30,6 +34,18 @@ def burned(peer: Any, params: dict[str, Any], workers: int) -> dict[str, Any]:
     pids = peer.gather([peer.submit(burn, loops) for loops in work])
     seconds = time.perf_counter() - begin
     return {"rate": len(work) / seconds, "seconds": seconds, "origin_share": origin_share(pids)}
+
+
+def burned_on_word(peer: Any, params: dict[str, Any], workers: int) -> dict[str, Any]:
+    """:func:`burned`, but say by a file when it may begin, and wait for another one."""
+    warm(peer, workers, hosts=True)
+    Path(params["ready"]).touch()
+    deadline = time.monotonic() + WORD_SECONDS
+    while not Path(params["go"]).exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no word within {WORD_SECONDS:g} s")
+        time.sleep(0.05)
+    return burned(peer, params, workers)
 
 
 def thrown(peer: Any, params: dict[str, Any], workers: int) -> dict[str, Any]:
