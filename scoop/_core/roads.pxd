@@ -26,6 +26,8 @@ cdef class Roads(Broker):
     cdef Porter meta_porter
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
+    cdef uint64_t *dialled          # by slot: its name on the road, of each dial another one
+    cdef uint64_t dials
     cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
     cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
     cdef bint newcomers             # somebody has come since the others were told

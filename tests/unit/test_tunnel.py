@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import socket
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from scoop._core.curve import Keys
-from scoop._core.gateway import Gateway
-from scoop._core.net import Context
 from scoop.errors import StartupFailed
 from scoop.launch.hosts import Host
 from scoop.launch.sshlink import SshLink, _hex
@@ -89,51 +84,6 @@ def test_only_what_ssh_says_of_forwarded_connections_is_dropped():
     other = b"channel 7: open failed: connect failed: open failed\r\n"
     said = b"node2: connect to the printer\nTraceback\n"
     assert without_chatter(chatter + said + other + chatter) == said
-
-
-# ------------------------------------------------------------------------------------- brokers that are gone
-
-
-@contextlib.contextmanager
-def listener(folder: Path, name: str):
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(f"{folder}/{name}")
-        door.listen()
-        door.setblocking(False)
-        yield door
-
-
-def test_nobody_knocks_where_a_broker_is_gone_for_good(tmp_path, until):
-    context = Context()
-    gateway = Gateway(None, 1)
-    gateway.open(context, Keys(), f"ipc://{tmp_path}/door", f"ipc://{tmp_path}/meta")
-    never, end = os.pipe()
-    with listener(tmp_path, "gone") as gone, listener(tmp_path, "there") as there:
-        for number, name in ((2, "gone"), (3, "there")):
-            gateway.add_peer(number, "", f"ipc://{tmp_path}/{name}", Keys().public, True)
-
-        def knock(door: socket.socket) -> socket.socket | None:
-            gateway.step(never, 0.02)
-            try:
-                return door.accept()[0]
-            except BlockingIOError:
-                return None
-
-        def has_ended() -> bool:
-            gateway.step(never, 0.02)
-            return select.select([first], [], [], 0)[0] and not first.recv(4096)
-
-        first = until(lambda: knock(gone), "it listens to both")
-        gateway.remove_peer(2)
-        until(has_ended, "it lets the one go")
-        first.close()
-        for _ in range(3):
-            until(lambda: knock(there), "it comes again to the other").close()
-        assert knock(gone) is None
-    gateway.close()
-    context.close()
-    os.close(never)
-    os.close(end)
 
 
 # ----------------------------------------------------------------------------------- the connection to a host
