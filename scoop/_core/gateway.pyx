@@ -64,7 +64,7 @@ cdef class Gateway(Roads):
         cdef int slot = self.balance.slot_of(number)
         if slot < 0:
             return
-        self.peers.pop(number, None)
+        self.part(number, slot)
         self.federation.on_gone(slot)
         with nogil:
             self.balance.on_lost(slot, 0, 0, 1)

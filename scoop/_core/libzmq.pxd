@@ -72,6 +72,7 @@ cdef struct zmq_api_t:
     int (*getsockopt)(void *, int, void *, size_t *) noexcept nogil
     int (*bind)(void *, const char *) noexcept nogil
     int (*connect)(void *, const char *) noexcept nogil
+    int (*disconnect)(void *, const char *) noexcept nogil
     int (*msg_init)(zmq_msg_t *) noexcept nogil
     int (*msg_init_size)(zmq_msg_t *, size_t) noexcept nogil
     int (*msg_init_data)(zmq_msg_t *, void *, size_t, zmq_free_fn, void *) noexcept nogil

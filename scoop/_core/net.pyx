@@ -81,7 +81,7 @@ def _load():
     if library == NULL:
         raise ImportError(f"cannot open {os.fsdecode(path)}: {(<bytes>dlerror()).decode()}")
     names = ("version", "errno", "strerror", "ctx_new", "ctx_set", "ctx_term", "ctx_shutdown", "socket", "close",
-             "setsockopt", "getsockopt", "bind", "connect", "msg_init", "msg_init_size", "msg_init_data",
+             "setsockopt", "getsockopt", "bind", "connect", "disconnect", "msg_init", "msg_init_size", "msg_init_data",
              "msg_send", "msg_recv", "msg_close", "msg_data", "msg_size", "msg_more", "send", "poll", "msg_gets",
              "curve_keypair", "z85_decode", "z85_encode", "curve_public", "socket_monitor")
     for i, name in enumerate(names):
@@ -190,6 +190,10 @@ cdef class Socket:
         """Connect to `endpoint`; returns at once, libzmq connects and connects again in the background."""
         check_rc(api.connect(self.handle, endpoint.encode()), "connect", endpoint)
         self.endpoint = endpoint
+
+    def disconnect(self, str endpoint not None):
+        """Give up what `connect` was given; does nothing where there is no such connection."""
+        api.disconnect(self.handle, endpoint.encode())
 
     def close(self):
         """Close the socket; safe to call twice, and in a forked child where it does nothing."""

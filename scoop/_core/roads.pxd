@@ -26,6 +26,8 @@ cdef class Roads(Broker):
     cdef Porter meta_porter
     cdef Socket ears                # SUB: those of our neighbours
     cdef uint8_t *ways              # by slot
+    cdef uint64_t *dialled          # by slot: its name on the road, of each dial another one
+    cdef uint64_t dials
     cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
     cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
     cdef bint newcomers             # somebody has come since the others were told
@@ -39,6 +41,7 @@ cdef class Roads(Broker):
     cdef readonly uint64_t dropped_frames   # for whom there was no way
 
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1
+    cdef int part(self, uint64_t number, int slot) except -1
     cdef int _receive_from(self, Socket socket, uint8_t way) noexcept nogil
     cdef void _meet(self, uint64_t peer, uint8_t way, const char *data, size_t size, bint by_block) noexcept nogil
     cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept

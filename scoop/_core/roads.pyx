@@ -2,7 +2,8 @@
 
 Beside the socket of its own host it has a door that brokers, and workers started by hand, come to; a road by which
 it goes to other brokers, each at the first frame for it; the meta socket on which it tells its neighbours how much
-work it has, and ears for theirs. All of them are TCP with CURVE, and a gate says who may connect.
+work it has, and ears for theirs. All of them are TCP, or Unix sockets that ssh forwards, with CURVE; a gate says who
+may connect.
 """
 
 import os
@@ -22,6 +23,7 @@ from scoop._core.wire import encode
 cdef enum:
     MESSAGES_PER_SOCKET = 512
     RECONNECT_MS_MAX = 2000
+    PEER_BITS = 44            # HOME_SHIFT: what is above them in a name on the road counts dials
 
 
 cdef class Roads(Broker):
@@ -37,7 +39,8 @@ cdef class Roads(Broker):
         self.roles = <uint8_t *>calloc(NODES_MAX, 1)
         self.told = <uint8_t *>calloc(NODES_MAX, 1)
         self.links = <link_t *>calloc(NODES_MAX, sizeof(link_t))
-        if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL:
+        self.dialled = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
+        if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL or self.dialled == NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -45,6 +48,7 @@ cdef class Roads(Broker):
         free(self.roles)
         free(self.told)
         free(self.links)
+        free(self.dialled)
 
     def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None):
         """Open the sockets to other hosts.
@@ -100,6 +104,14 @@ cdef class Roads(Broker):
             self.ears.connect(meta)
         return fresh
 
+    cdef int part(self, uint64_t number, int slot) except -1:
+        # A broker is gone for good: libzmq would knock at its door for ever.
+        address, meta, _ = self.peers.pop(number, ("", "", b""))
+        if self.ways[slot] == WAY_ROAD:
+            self.road.disconnect(address)
+        self.ears.disconnect(meta)
+        return 0
+
     # ----------------------------------------------------------------------------------------- sending
 
     cdef void _send(self, int slot) noexcept nogil:
@@ -126,7 +138,7 @@ cdef class Roads(Broker):
         if way == WAY_DOOR:
             return self.door.send_to(<const char *>&peer, 8, &self.outs[slot])
         if way == WAY_ROAD:
-            return self.road.send_to(<const char *>&peer, 8, &self.outs[slot])
+            return self.road.send_to(<const char *>&self.dialled[slot], 8, &self.outs[slot])
         return -1
 
     cdef void _try_to_dial(self, int slot) noexcept:
@@ -140,8 +152,14 @@ cdef class Roads(Broker):
     cdef int _dial(self, int slot) except -1:
         cdef uint64_t number = self.balance.nodes[slot].incarnation
         cdef buf_t hello
-        address, _, key = self.peers[number]
+        address, _, key = self.peers.get(number, ("", "", b""))
+        if not address:                 # it is gone, or will come to us: nobody has told where it is
+            return 0
         self.keys.present(self.road, key)
+        # libzmq aborts the process if it is given a name again before it has forgotten the connection that had it.
+        self.dials += 1
+        number |= self.dials << PEER_BITS
+        self.dialled[slot] = number
         self.road.set_bytes(ZMQ_CONNECT_ROUTING_ID, number.to_bytes(8, "little"))
         self.road.connect(address)
         self.ways[slot] = WAY_ROAD
@@ -165,6 +183,8 @@ cdef class Roads(Broker):
             got = socket.receive(&message, &peer)
             if got == 1:
                 count += 1
+                if way == WAY_ROAD:
+                    peer &= (<uint64_t>1 << PEER_BITS) - 1
                 slot = self.balance.slot_of(peer)
                 by = is_from(&message, peer) if way == WAY_DOOR else 1
                 if by == 0 or (by == 2 and slot >= 0 and self.roles[slot] != ROLE_AGENT):

@@ -142,6 +142,8 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
             "--rsh: rsh proves nobody's identity, and keys travel on that way. Leave it out for ssh, or name "
             "a command that understands the options of ssh with --ssh-executable"
         )
+    if name in ("--tunnel", "--check") and equals:
+        raise CommandError(f"{name} takes no value")
     if name == "--tunnel":
         command.launch[name] = "1"
         return

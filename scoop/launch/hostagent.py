@@ -32,6 +32,7 @@ AHEAD = 16
 """So many workers at least are let in by a broker elsewhere before they start: a refused one is lost."""
 
 READ_SIZE = 64 << 10
+LOOKS_PER_LEASE = 6
 BROKER_END_S = 2.0
 _IN, _OUT = 3, 4
 
@@ -103,7 +104,23 @@ class HostAgent(Agent):
             if not self._prepare_broker(message):
                 return
             self._start_broker(message)
+            if message["broker"]["tunnel"] and not self._origin:
+                self._watch_ssh(message["broker"]["lease"])
         super()._on_start(message)
+
+    def _watch_ssh(self, lease_s: float) -> None:
+        from scoop.launch.sshlink import SshLink
+
+        link = SshLink(lease_s)
+
+        def look() -> None:
+            if link.is_silent(time.monotonic()):
+                self._cut(f"its host has not answered for {lease_s:g} s")
+                return
+            self.send({"op": "alive"})
+            self._after(lease_s / LOOKS_PER_LEASE, look)
+
+        look()
 
     def _invite(self, message: Message, upto: int) -> None:
         """Have the broker of another host let workers in, before they start."""
@@ -204,12 +221,15 @@ class HostAgent(Agent):
             return
         for message in self._broker_decoder.feed(data):
             if message["op"] == "cut":
-                print(
-                    f"scoop: the host of the program is gone: {message['how']}", file=sys.stderr, flush=True
-                )
-                self._stop(0.0)
+                self._cut(message["how"])
             else:
                 self.send(message)
+
+    def _cut(self, how: str) -> None:
+        if self._stopping:  # at the end of a job everybody goes
+            return
+        print(f"scoop: the host of the program is gone: {how}", file=sys.stderr, flush=True)
+        self._stop(0.0)
 
     def _report(self, death: Message) -> None:
         super()._report(death)

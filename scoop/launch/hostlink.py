@@ -10,9 +10,11 @@ import time
 from scoop.launch import remote
 from scoop.launch.hosted import route_to
 from scoop.launch.spawn import AgentLost
+from scoop.launch.tunnel import without_chatter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from scoop.launch.link import Message
@@ -84,7 +86,8 @@ class HostLink:
         job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
         self.handle, self._errors = remote.connect(command, job)
-        threading.Thread(target=self._read_errors, name="scoop-errors", daemon=True).start()
+        shown = without_chatter if way.tunnel is not None else bytes
+        threading.Thread(target=self._read_errors, args=(shown,), name="scoop-errors", daemon=True).start()
 
     def send(self, message: Message) -> None:
         """Send its agent a message, unless that is gone."""
@@ -94,13 +97,14 @@ class HostLink:
         except AgentLost:
             pass  # the thread that reads from it tells
 
-    def _read_errors(self) -> None:
+    def _read_errors(self, shown: Callable[[bytes], bytes]) -> None:
         # What the command itself says: why it has failed, and warnings of the login there.
         while True:
             data = os.read(self._errors, TAIL_BYTES)
             if not data:
                 os.close(self._errors)
                 return
+            data = shown(data)
             self._tail = (self._tail + data)[-TAIL_BYTES:]
             if self.broker is not None:
                 sys.stderr.write(data.decode(errors="replace"))

@@ -136,8 +136,6 @@ class Job(Origin):
         keys = ("number", "address", "meta", "public")
         peers = [{key: host.broker[key] for key in keys} for host in self._hosts if host.broker]
         leaders = [host for host in self._hosts if host.leads]
-        if self._way.tunnel is not None:
-            self._way.tunnel.open(leaders, self._way)
         for host in leaders:
             host.send({"op": "allow", "peers": peers})
         with self._changed:
@@ -205,6 +203,11 @@ class Job(Origin):
         if op == "hello":
             self._on_hello(host, message)
         elif op == "broker":
+            if self._way.tunnel is not None:
+                problem = self._way.tunnel.join(host, message, [other.number for other in self._hosts])
+                if problem:
+                    self._fail(host, problem)
+                    return
             with self._changed:
                 host.broker = message
                 followers = [other for other in self._hosts if other.leader is host and other is not host]

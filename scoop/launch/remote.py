@@ -48,6 +48,8 @@ class Way:
         folder: working directory there; that of this process if empty.
         pythonpath: put before the module search path there.
         launcher: of the batch system, in place of ssh.
+
+    Attributes:
         tunnel: through which everything goes; None: hosts reach each other by TCP.
     """
 
@@ -60,7 +62,6 @@ class Way:
         folder: str = "",
         pythonpath: str = "",
         launcher: Launcher | None = None,
-        tunnel: Tunnel | None = None,
     ) -> None:
         self.executable = executable or sys.executable
         self.ssh = shlex.split(ssh) or ["ssh"]
@@ -69,7 +70,7 @@ class Way:
         self.folder = folder or os.getcwd()
         self.pythonpath = pythonpath
         self.launcher = launcher
-        self.tunnel = tunnel
+        self.tunnel: Tunnel | None = None
 
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""
@@ -94,7 +95,13 @@ class Way:
         return "\n".join(lines)
 
     def to(self, host: Host, job: str, number: int = 0) -> list[str]:
-        """The command that starts the agent on another host; `number` of its broker matters to a tunnel."""
+        """The command that starts the agent on another host.
+
+        Args:
+            host: where.
+            job: hex id in the environment of all that is started.
+            number: of its broker, for the tunnel; without it there is none.
+        """
         # Some login shells are no Bourne shells.
         line = shlex.join(["/bin/sh", "-c", self.script(job)])
         if self.launcher is not None:
@@ -102,7 +109,7 @@ class Way:
         port = ["-p", str(host.port)] if host.port else []
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}"]
         options += ["-o", f"ServerAliveInterval={ALIVE_S}", "-o", f"ServerAliveCountMax={ALIVE_TIMES}"]
-        if self.tunnel is not None:
+        if self.tunnel is not None and number:
             options += self.tunnel.options(number)
         return [*self.ssh, *options, *port, host.target, line]
 

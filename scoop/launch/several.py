@@ -150,7 +150,7 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
     from scoop.launch import remote
     from scoop.launch.tunnel import Tunnel
 
-    return remote.Way(
+    way = remote.Way(
         executable=options.get("--python-executable", ""),
         ssh=options.get("--ssh-executable", ""),
         prolog=options.get("--prolog", ""),
@@ -158,8 +158,10 @@ def way_of(options: Mapping[str, str], launcher: Launcher | None = None) -> Way:
         folder=options.get("--path", ""),
         pythonpath=options.get("--pythonpath", ""),
         launcher=launcher,
-        tunnel=Tunnel() if "--tunnel" in options else None,
     )
+    if "--tunnel" in options:
+        way.tunnel = Tunnel(way.ssh)
+    return way
 
 
 def _begin_on(
@@ -171,6 +173,8 @@ def _begin_on(
     from scoop.launch.invitation import Invitation
     from scoop.launch.job import Job
 
+    if "--tunnel" in options and "--broker-hostname" in options:
+        raise HostListError("with --tunnel nobody asks for this host's name: leave --broker-hostname out")
     launcher = None
     if given is not None and not {"--ssh-executable", "--tunnel"} & set(options):
         launcher = launchers.find(given, os.environ)
@@ -209,11 +213,7 @@ def check(words: Sequence[str], options: Mapping[str, str]) -> int:
     except (HostListError, StartupFailed) as error:
         print(f"scoop-run: {error}", file=sys.stderr)
         return 1
-    try:
-        return 0 if checking.check(shares, way, options.get("--broker-hostname", "")) else 1
-    finally:
-        if way.tunnel is not None:
-            way.tunnel.close()
+    return 0 if checking.check(shares, way, options.get("--broker-hostname", "")) else 1
 
 
 def take_rank(words: Sequence[str], options: Mapping[str, str]) -> int | None:

@@ -42,8 +42,9 @@ def test_power_off(launch, until, fault):
         run("host-boot", "node3")
 
 
-def test_a_host_that_is_cut_off(launch, until, fault):
-    process = launch(*OPTIONS, "-v", arguments=("2500",), env={"SCOOP_LEASE": LEASE_S})
+@pytest.mark.parametrize("way", [(), ("--tunnel",)], ids=["tcp", "tunnel"])
+def test_a_host_that_is_cut_off(launch, until, fault, way):
+    process = launch(*way, *OPTIONS, "-v", arguments=("2500",), env={"SCOOP_LEASE": LEASE_S})
     assert process.stdout.readline() == "go\n"
     until(lambda: pids("node3", "scoop-w1"), "a worker on node3")
     time.sleep(0.5)

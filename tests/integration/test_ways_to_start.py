@@ -155,6 +155,7 @@ BAD = [
     (("-n", "0", "p.py"), "-n must be a whole number of processes from 1 to 4000, not 0"),
     (("-n", "many", "p.py"), "not 'many'"),
     (("--threads=0", "p.py"), "--threads must be"),
+    (("--tunnel=no", "p.py"), "--tunnel takes no value"),
     (("--no-copy=1", "p.py"), "--no-copy takes no value"),
     (("-n",), "-n needs a value"),
     (("--bogus", "p.py"), "unknown option --bogus"),
