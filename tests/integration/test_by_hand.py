@@ -105,11 +105,12 @@ def test_no_worker_at_all_is_allowed(broker, hand):
 
 
 NAMES = """\
-import logging, sys
+import logging, sys, time
 import scoop
 from scoop import futures
 
 def name(_):
+    time.sleep(0.005)  # or one process has done them all before another one has asked
     return scoop.worker
 
 def main():
