@@ -3,14 +3,14 @@
     python tests/fuzz/fuzz_wire.py                          # each target for 20 seconds, seed 1
     python tests/fuzz/fuzz_wire.py broker --seconds 3600 --seed 7
     python tests/fuzz/fuzz_wire.py broker --seed 7 --only 1234     # one round again, with its frames
-    python tests/fuzz/fuzz_wire.py --sanitized ...                 # with gcc's sanitizers
+    python tests/fuzz/fuzz_wire.py --sanitized ...          # with gcc's sanitizers
 
 A round is made of nothing but its seed and its number. `--progress FILE` keeps the number of the round that
 runs in a file, so that it is known after a crash.
 
 Targets: `codec` (wire.decode and scalars.decode raise ValueError and nothing else, and what they accept they
-would write again), `broker` and `desk` (the drivers take any frame, keep their invariants, and say only what
-the codec accepts).
+would write again), `broker`, `gateway` and `desk` (the drivers take any frame, keep their invariants, and say
+only what the codec accepts).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def drivers() -> Any:
 # ----------------------------------------------------------------------------------------- making frames
 
 
-def field(dice: random.Random, name: str, type_: str) -> int | bytes:
+def field(dice: random.Random, name: str, type_: str, names: list[int]) -> int | bytes:
     """A value for a field: mostly one that means something to the receiver."""
     if name == "lineage":
         return dice.randbytes(16)
@@ -73,8 +73,8 @@ def field(dice: random.Random, name: str, type_: str) -> int | bytes:
         return dice.randbytes(dice.choice([0, 0, 1, 3, 16, 40, 255, 256, 300]))
     if dice.random() < 0.1:
         return dice.choice(EDGES)
-    if name in ("owner", "incarnation", "asker", "sender"):
-        return dice.choice(PEERS)
+    if name in ("owner", "incarnation", "asker", "sender", "giver", "referral", "broker"):
+        return dice.choice(names)
     if name == "id":
         return dice.randint(1, 12)
     if name in ("room_us", "estimate_us", "work_us"):
@@ -82,10 +82,10 @@ def field(dice: random.Random, name: str, type_: str) -> int | bytes:
     return dice.randint(0, 3)
 
 
-def record(dice: random.Random) -> bytes:
+def record(dice: random.Random, names: list[int]) -> bytes:
     """A record that is in the table."""
     kind = dice.choice([*wire.TABLE, NAMES["TASK"], NAMES["TASK"], NAMES["REQUEST"]])
-    return wire.encode(kind, *(field(dice, name, type_) for name, type_ in wire.TABLE[kind][2]))
+    return wire.encode(kind, *(field(dice, name, type_, names) for name, type_ in wire.TABLE[kind][2]))
 
 
 def scalar(dice: random.Random, depth: int = 0) -> Any:
@@ -127,11 +127,11 @@ def mutated(dice: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
-def frame(dice: random.Random) -> bytes:
-    """Records, sometimes broken, sometimes noise."""
+def frame(dice: random.Random, names: list[int] = PEERS) -> bytes:
+    """Records, sometimes broken, sometimes noise; `names` are those of nodes and brokers."""
     if dice.random() < 0.05:
         return dice.randbytes(dice.randrange(200))
-    data = b"".join(record(dice) for _ in range(dice.choice([1, 1, 1, 2, 5])))
+    data = b"".join(record(dice, names) for _ in range(dice.choice([1, 1, 1, 2, 5])))
     return mutated(dice, data) if dice.random() < 0.4 else data
 
 
@@ -181,6 +181,36 @@ def check_broker(dice: random.Random, harness: Any) -> None:
         wire.decode(broker.heard(slot))
 
 
+def check_gateway(dice: random.Random, harness: Any) -> None:
+    """One round of a broker with peers: they say anything too, and come and go."""
+    gateway = harness.GatewayHarness(1)
+    home = [(number << 44) + name for number in (1, 2, 3) for name in (101, 102)]
+    names = [*home, 1, 2, 3, 0, 2**64 - 1]
+    gateway.hello(home[0], True)
+    gateway.hello(home[1])
+    for number in (2, 3):
+        gateway.add_peer(number)
+    for _ in range(FRAMES_PER_ROUND):
+        data = frame(dice, names)
+        choice = dice.random()
+        if choice < 0.05:
+            gateway.hint(data)
+        elif choice < 0.1:
+            number = dice.choice((2, 3))
+            gateway.remove_peer(number)
+            gateway.validate()
+            gateway.add_peer(number)
+        else:
+            gateway.feed(dice.randrange(4), data)
+        gateway.validate()
+        if dice.random() < 0.5:
+            gateway.settle()
+            gateway.validate()
+    gateway.settle()
+    for slot in range(4):
+        wire.decode(gateway.heard(slot))
+
+
 def check_desk(dice: random.Random, harness: Any) -> None:
     """One round of a process that hears any records."""
     desk = harness.DeskHarness(PEERS[0])
@@ -193,6 +223,7 @@ def check_desk(dice: random.Random, harness: Any) -> None:
 TARGETS: dict[str, Callable[[random.Random, Any], None]] = {
     "codec": check_codec,
     "broker": check_broker,
+    "gateway": check_gateway,
     "desk": check_desk,
 }
 

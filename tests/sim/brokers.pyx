@@ -91,6 +91,10 @@ cdef class SimGateway(Gateway):
         self.peers[number] = (address, meta, key)
         return fresh
 
+    cdef int part(self, uint64_t number, int slot) except -1:
+        self.peers.pop(number, None)
+        return 0
+
     # ------------------------------------------------------------------------------------------- turns
 
     cdef void put_inbox(self, message_t *message) noexcept nogil:

@@ -66,6 +66,10 @@ cdef class _Gateway(Gateway):
         self.peers[number] = (address, meta, key)
         return fresh
 
+    cdef int part(self, uint64_t number, int slot) except -1:
+        self.peers.pop(number, None)
+        return 0
+
     cdef void _send(self, int slot) noexcept nogil:
         pass
 
