@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.timeout(90)
 
 Living = Callable[[], dict[int, str]]
 Until = Callable[..., Any]
+
+
+# What a task prints comes from another process at any time: in the middle of a prompt, too.
+TASKS_LINE = re.compile(r"task \d+\r?\n")
 
 
 class Terminal:
@@ -36,6 +41,7 @@ class Terminal:
         )
         os.close(theirs)
         self.seen = ""
+        self.tasks: list[str] = []  # the lines of tasks
 
     def read_until(self, text: str, limit_s: float = 30.0) -> str:
         """Everything up to and with `text`, which is not looked at again."""
@@ -48,6 +54,8 @@ class Terminal:
                     self.seen += os.read(self.end, 4096).decode(errors="replace")
                 except OSError:  # the other end is closed
                     raise AssertionError(f"it ended without {text!r}: {self.seen}") from None
+                self.tasks += TASKS_LINE.findall(self.seen)
+                self.seen = TASKS_LINE.sub("", self.seen)
         head, _, self.seen = self.seen.partition(text)
         return head + text
 
@@ -94,6 +102,7 @@ def test_repl(terminal: Terminal, living: Living, until: Until) -> None:
     assert "KeyboardInterrupt" in terminal.read_until(">>> ")
     assert terminal.say("futures.submit(square, 12).result()") == "144\n"
     assert "144" in terminal.say("ex.submit(square, 12).result()")
+    assert [line.strip() for line in terminal.tasks] == ["task 3"]
     os.write(terminal.end, b"exit(5)\n")
     assert terminal.process.wait(20) == 5
     until(lambda: not living(), "everything is gone", 5)
