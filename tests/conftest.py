@@ -150,7 +150,10 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
     def begin(program: str, *arguments: str, via: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[str]:
         if "\n" in program:
             path = tmp_path / "program.py"
-            path.write_text(program)
+            # Whole at once: a process that was just started from it would find it empty, and end well.
+            written = path.with_suffix(".new")
+            written.write_text(program)
+            written.replace(path)
         else:
             path = PROGRAMS / program
         more.setdefault("stdout", subprocess.PIPE)

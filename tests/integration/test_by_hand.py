@@ -129,13 +129,6 @@ def place(port: int, origin: str, name: str) -> dict[str, str]:
     return {"IS_ORIGIN": origin, "WORKER_NAME": name, "BROKER_ADDRESS": f"tcp://127.0.0.1:{port}"}
 
 
-# One run in five, the worker of the second broker is given nothing while the others' tasks last.
-SOMETIMES_IDLE = pytest.mark.xfail(
-    strict=False, reason="the second of two brokers by hand sometimes gets no work for a minute"
-)
-
-
-@SOMETIMES_IDLE
 def test_names_that_collide_are_made_unique(broker, start, state):
     first, second = free_ports(), free_ports()
     brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
@@ -291,7 +284,6 @@ def long(start: Start, state: Path, tmp_path: Path, until: Callable[..., Any]) -
     return begin
 
 
-@SOMETIMES_IDLE
 def test_a_killed_program_ends_brokers_and_workers(broker, long):
     first, second = free_ports(), free_ports()
     brokers = [broker(first), broker(second, env={"BROKER_ADDRESSES": f"tcp://127.0.0.1:{first}"})]
@@ -332,7 +324,6 @@ def test_a_killed_broker_of_the_program_ends_the_others(broker, long):
     assert ended(origin)[0] == 1
 
 
-@SOMETIMES_IDLE
 @pytest.mark.parametrize("which", ["worker", "broker"])
 def test_tasks_of_the_killed_are_run_again(broker, long, which):
     first, second = free_ports(), free_ports()
