@@ -50,8 +50,10 @@ PURPOSE = {
     "passes it on.",
     "ASK": "The broker's processes could take so much more work than there is here; `idle` of them have "
     "nothing at all to do. It is answered by tasks or by REFUSE, and replaces the one before.",
-    "REFUSE": "There is nothing to give. `referral` is the number of the broker that seems to have most, 0 "
-    "if none is known. The asker stays noted for a moment: what comes up meanwhile is for it.",
+    "REFUSE": "There is nothing to give, or no longer. `referral` is the number of the broker that seems "
+    "to have most, 0 if none is known: it had `tasks`, `age_us` ago. The asker stays noted for a moment: "
+    "what comes up meanwhile is for it.",
+    "LOAD": "Beside a task that is given away: so many the giver has left beyond its own need.",
     "HINT": "On the meta socket: how much there is beyond what is needed here. It says all there is to say, "
     "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "
     "halves, and now and then; never more often than the subscribers can bear.",

@@ -8,7 +8,7 @@ from scoop._core.outbox cimport (
     A_ASK, A_CANCEL, A_CREDIT, A_HINT, A_HOLD, A_LOST, A_REFUSE, A_SEND_TASK, A_WANT, Outbox, action_t)
 from scoop_federation.workers cimport Workers
 from scoop_federation.world cimport (
-    BROKER_LINK_NS, E_BROKER, E_NODE, E_TIMER, E_TURN, MESSAGE_NS, M_ASK, M_CANCEL, M_HINT, M_HOLD, M_LOST,
+    BROKER_LINK_NS, E_BROKER, E_NODE, E_TIMER, E_TURN, MESSAGE_NS, M_ASK, M_CANCEL, M_HINT, M_HOLD, M_LOAD, M_LOST,
     M_REFUSE, M_REQUEST, M_RESULT, M_SURPLUS, M_TASK, M_WANT, TASK_BYTES, TASK_NS, WAKE_NS, WORKER_LINK_NS,
     broker_t, item_t, message_t, task_t)
 
@@ -95,7 +95,7 @@ cdef class Brokers(Workers):
         cdef bint peer = m.source >= 0 and balance.nodes[m.source].peer
         cdef int i, to, tasks = 0
         cdef int32_t idle = 0
-        cdef int64_t work = 0, spare, lack
+        cdef int64_t work = 0, ahead = 0, spare, lack
         cdef item_t *x
         cdef task_t *t
         if m.source >= 0 and not balance.nodes[m.source].alive:
@@ -106,7 +106,7 @@ cdef class Brokers(Workers):
                 tasks += 1
                 t = &self.tasks[x.task]
                 if peer:
-                    federation.on_task(m.source, <uint64_t>x.a, True, now_us)
+                    federation.on_task(m.source, <uint64_t>x.a, now_us)
                     if self.need_at[b] >= 0:
                         self.need_waits.append(self.now - self.need_at[b])
                         self.need_at[b] = -1
@@ -124,13 +124,14 @@ cdef class Brokers(Workers):
                 balance.on_surplus(m.source, <uint64_t>x.a, <uint64_t>x.b)
             elif x.kind == M_ASK:
                 spare = balance.spare(&work)
-                lack = balance.lack_us(&idle)
-                if lack > 0 and work > 0:
-                    spare = spare * max(<int64_t>0, work - lack) // work
-                    work = max(<int64_t>0, work - lack)
-                federation.on_ask(m.source, x.a, <int32_t>x.b, spare, work, now_us)
+                lack = balance.lack_us(&idle, &ahead)
+                federation.on_ask(m.source, x.a, <int32_t>x.b, lack, spare, work, ahead, now_us)
             elif x.kind == M_REFUSE:
-                federation.on_refuse(m.source, <uint64_t>x.a, now_us)
+                if self.need_of[b] == m.source:
+                    self.need_at[b] = -1    # it is loaded no more
+                federation.on_refuse(m.source, <uint64_t>x.a, x.b, <uint64_t>x.c, now_us)
+            elif x.kind == M_LOAD:
+                federation.on_load(m.source, x.a, now_us)
             elif x.kind == M_HINT:
                 me.hints += 1
                 federation.on_hint(balance.slot_of(<uint64_t>x.c), <uint64_t>x.b, x.a, now_us)
@@ -149,20 +150,20 @@ cdef class Brokers(Workers):
         cdef Balance balance = <Balance>self.balances[b]
         cdef Federation federation = <Federation>self.federations[b]
         cdef int32_t idle = 0
-        cdef int64_t work = 0, spare, lack
+        cdef int64_t work = 0, ahead = 0, spare, lack
         cdef int tasks = self._carry(b)
         balance.match()
-        lack = balance.lack_us(&idle)
+        lack = balance.lack_us(&idle, &ahead)
         spare = balance.spare(&work)
-        federation.decide(lack, idle, spare, work, <uint64_t>(self.now // 1000) + 1)
+        federation.decide(lack, idle, spare, work, ahead, <uint64_t>(self.now // 1000) + 1)
         return tasks + self._carry(b)
 
     cdef bint _loaded(self, int b) noexcept:
         # It has more than its own nodes can take.
         cdef int32_t idle = 0
-        cdef int64_t work = 0
+        cdef int64_t work = 0, ahead = 0
         cdef Balance balance = <Balance>self.balances[b]
-        return self.brokers[b].alive and balance.spare(&work) > 0 and work > balance.lack_us(&idle)
+        return self.brokers[b].alive and balance.spare(&work) > 0 and work > balance.lack_us(&idle, &ahead)
 
     cdef int _carry(self, int b) except -1:
         cdef Outbox out = <Outbox>self.outboxes[b]
@@ -182,8 +183,8 @@ cdef class Brokers(Workers):
                 if me.peer_of[x.node] >= 0:
                     self.moves += 1
                     self.tasks[task].hops += 1
-                    federation.on_task(x.node, <uint64_t>(self.mean_ns // 1000), False,
-                                       <uint64_t>(self.now // 1000) + 1)
+                    if federation.on_given(x.node, <uint64_t>(self.mean_ns // 1000)):
+                        self._add(self._out(me, x.node), M_LOAD, -1, federation.left_tasks, 0, 0)
                 self._add(self._out(me, x.node), M_TASK, task, self.mean_ns // 1000, 0, 0)
             elif x.kind == A_WANT:
                 self._add(self._out(me, x.node), M_WANT, -1, <int64_t>x.a, <int64_t>x.b, 0)
@@ -191,9 +192,10 @@ cdef class Brokers(Workers):
                 self.asks += 1
                 if self.need_at[b] < 0 and self._loaded(me.peer_of[x.node]):
                     self.need_at[b] = self.now
+                    self.need_of[b] = x.node
                 self._add(self._out(me, x.node), M_ASK, -1, <int64_t>x.a, <int64_t>x.b, 0)
             elif x.kind == A_REFUSE:
-                self._add(self._out(me, x.node), M_REFUSE, -1, <int64_t>x.a, 0, 0)
+                self._add(self._out(me, x.node), M_REFUSE, -1, <int64_t>x.a, <int64_t>x.b, <int64_t>x.c)
             elif x.kind == A_CREDIT:
                 balance.on_ask(x.node, <int64_t>x.a, <int32_t>x.b)
             elif x.kind == A_HOLD:

@@ -151,7 +151,7 @@ cdef class Workers(World):
         cdef int count = 0
         while n.want_us > 0 and count < BATCH:
             if n.queue_size and n.want_idle > 0 and n.running >= 0 and (
-                    self.tasks[n.queue[(n.queue_head + n.queue_size - 1) & 63]].hops < 3):
+                    self.tasks[n.queue[(n.queue_head + n.queue_size - 1) & 63]].hops < 16):
                 n.queue_size -= 1
                 task = n.queue[(n.queue_head + n.queue_size) & 63]
                 n.want_idle -= 1

@@ -18,7 +18,11 @@ cdef enum:
     SPAWN_NS = 1000             # for each child that an inner node makes
     FAN = 8
     BATCH = 256
-    DETECT_NS = 100000000       # until the death of a host is known
+    DETECT_NS = 20000000       # until the death of a host is known
+
+cdef enum:
+    BUCKETS = 16384
+    BUCKET_BITS = 17            # of nanoseconds: 131 us
 
 cdef enum:
     M_TASK
@@ -29,6 +33,7 @@ cdef enum:
     M_ASK
     M_REFUSE
     M_HINT
+    M_LOAD
     M_HOLD
     M_LOST
     M_CANCEL
@@ -65,6 +70,11 @@ cdef struct event_t:
     int32_t to
     void *ptr
     int64_t arg
+
+cdef struct bucket_t:
+    event_t *events
+    int32_t size
+    int32_t cap
 
 cdef struct task_t:
     int64_t run_ns
@@ -130,10 +140,14 @@ cdef class World:
     cdef task_t *tasks
     cdef event_t *heap
     cdef size_t heap_size, heap_cap
+    cdef bucket_t *buckets
+    cdef int64_t present                # events of this bucket and of those before it are in the heap
+    cdef size_t waiting                 # events in buckets
     cdef uint64_t nr
     cdef int over, target, next_task
     cdef uint64_t moves, asks, duplicates
-    cdef int64_t *need_at
+    cdef int64_t *need_at       # by broker: since when it waits for one that is loaded, -1: it does not
+    cdef int32_t *need_of       # and the slot of that one
     cdef list need_waits
     cdef public int64_t work_ns
     cdef public int64_t slice_ns        # of the profile
@@ -146,6 +160,9 @@ cdef class World:
     cdef uint64_t _random(self) noexcept
     cdef int _new_task(self, int parent, int owner, int leaves) except -1
     cdef void _at(self, int64_t at, int kind, int to, void *ptr, int64_t arg) noexcept
+    cdef void _push(self, const event_t *e) noexcept
+    cdef void _open_next(self) noexcept
+    cdef void _free_event(self, event_t *e) noexcept
     cdef bint _pop(self, event_t *e) noexcept
     cdef void _add(self, message_t **into, int kind, int task, int64_t a, int64_t b, int64_t c) noexcept
     cdef void _to_broker(self, node_t *n, message_t *m, int64_t at) noexcept

@@ -60,6 +60,7 @@ cdef class Balance:
     cdef readonly size_t queued
     cdef readonly int64_t queued_us
     cdef int cursor
+    cdef public int hops_max                # a task that has moved so often goes to no other broker
     cdef readonly int64_t typical_us        # the run time of tasks seen lately
     cdef readonly uint64_t dispatched
     cdef readonly uint64_t dropped
@@ -97,7 +98,7 @@ cdef class Balance:
     cdef void match(self) noexcept nogil
 
     # What the nodes here lack and have too much of, for the federation.
-    cdef int64_t lack_us(self, int32_t *idle) noexcept nogil
+    cdef int64_t lack_us(self, int32_t *idle, int64_t *ahead_us) noexcept nogil
     cdef int64_t spare(self, int64_t *work_us) noexcept nogil
 
     cdef btask_t *_find(self, uint64_t owner, uint64_t id) noexcept nogil
@@ -111,4 +112,5 @@ cdef class Balance:
     cdef int _next_hungry(self, btask_t *task) noexcept nogil
     cdef void _ask(self) noexcept nogil
     cdef int64_t _appetite_us(self, bnode_t *node) noexcept nogil
+    cdef int64_t _sure_us(self, bnode_t *node) noexcept nogil
     cdef void _give(self, btask_t *task, int slot) noexcept nogil

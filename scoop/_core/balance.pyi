@@ -4,6 +4,7 @@ from scoop._core.outbox import Outbox
 
 @final
 class Balance:
+    hops_max: int
     def __new__(cls, out: Outbox, home: int = 0) -> Balance: ...
     @property
     def home(self) -> int: ...

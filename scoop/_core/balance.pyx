@@ -14,8 +14,10 @@ from scoop._core.wire cimport CANCEL_LOOK, CANCEL_ORPHAN, T_RETRIED, V_HELD, V_N
 
 cdef enum:
     ID_BITS = 44
-    ASKED_NODES_MAX = 8
-    HOPS_MAX = 4            # the owner's own giving counts as one: a task moves between brokers three times at most
+    ASKED_NODES_MAX = 8     # of nodes that hold a single task
+    SURE_PART = 2           # of what a node has told, so much less may be left
+    AHEAD_US = 1500         # how long before it is needed other brokers are asked for work
+    HOPS_MAX = 16           # of all moves, between a process and its broker too; a limit to going round in circles
     PASSED_OVER_MAX = 64    # tasks at the head that no peer may have, behind which one is looked for
 
 
@@ -30,6 +32,7 @@ cdef class Balance:
     def __cinit__(self, Outbox out, uint64_t home=0):
         self.out = out
         self.home = home
+        self.hops_max = HOPS_MAX
         self.nodes = <bnode_t *>calloc(NODES_MAX, sizeof(bnode_t))
         self.here = <int32_t *>calloc(NODES_MAX, sizeof(int32_t))
         self.asking = <int32_t *>calloc(NODES_MAX, sizeof(int32_t))
@@ -131,16 +134,20 @@ cdef class Balance:
         self.nodes[node].surplus = <uint32_t>tasks
         self.nodes[node].surplus_us = <int64_t>work_us
 
-    cdef int64_t lack_us(self, int32_t *idle) noexcept nogil:
+    cdef int64_t lack_us(self, int32_t *idle, int64_t *ahead_us) noexcept nogil:
         cdef int64_t lack = -self.queued_us
+        cdef int64_t alive = 0
         cdef bnode_t *node
         cdef int i
         idle[0] = 0
         for i in range(self.here_count):
             node = &self.nodes[self.here[i]]
+            alive += node.alive
             if node.alive and node.room_us > 0:
                 lack += self._appetite_us(node)
                 idle[0] += node.idle
+        # In whole tasks: of nodes that run one task for long, hardly any is about to need the next.
+        ahead_us[0] = alive * AHEAD_US // self.typical_us * self.typical_us if self.typical_us > 0 else 0
         return lack
 
     cdef int64_t spare(self, int64_t *work_us) noexcept nogil:
@@ -411,7 +418,7 @@ cdef class Balance:
         # A task goes on to a broker that has asked, but never back and not too often.
         cdef int i, slot
         cdef bnode_t *node
-        if task.hops >= HOPS_MAX:
+        if task.hops >= self.hops_max:
             return -1
         for i in range(self.asking_count):
             slot = self.asking[i]
@@ -485,6 +492,10 @@ cdef class Balance:
         # be fed one after the other, a round trip each.
         return max(node.room_us, self.typical_us)
 
+    cdef int64_t _sure_us(self, bnode_t *node) noexcept nogil:
+        # A node tells its surplus when it has doubled, and when it is gone: some of it may have been used up.
+        return node.surplus_us // SURE_PART if node.surplus > 1 else node.surplus_us
+
     cdef void _ask(self) noexcept nogil:
         # Own surplus may fill anybody's room; what waits for a busy node is taken away only for an idle one.
         cdef int64_t hungry_us = 0
@@ -504,18 +515,18 @@ cdef class Balance:
             if node.alive and node.surplus and (best < 0 or node.surplus > self.nodes[best].surplus):
                 best = slot
         # Whoever has most is asked for all; others only for what that one cannot give.
-        left = hungry_us - (self.nodes[best].surplus_us if best >= 0 else 0)
+        left = hungry_us - (self._sure_us(&self.nodes[best]) if best >= 0 else 0)
         for i in range(self.here_count):
             slot = self.here[i]
             node = &self.nodes[slot]
             if not node.alive:
                 continue
             wanted = hungry_us - (self._appetite_us(node) if node.room_us > 0 else 0)
-            if self.head != NULL or asked == ASKED_NODES_MAX:
+            if asked >= ASKED_NODES_MAX and node.given < 2:
                 wanted = 0
             elif best >= 0 and slot != best and not node.source:
                 wanted = max(<int64_t>0, min(min(wanted, left), node.surplus_us))
-                left -= wanted
+                left -= min(wanted, self._sure_us(node))
             elif best < 0 and not (node.source or node.given):
                 wanted = 0
             if wanted > 0:

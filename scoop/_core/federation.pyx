@@ -1,10 +1,13 @@
 """Who has work among the brokers of a federation; see the prose in federation.pxd.
 
-One rule: a hungry broker asks for what its own nodes can take, never for half of somebody's backlog, so the backlog
-stays near its owner. Whom it asks is the fuller of two that have hinted at work, or the last that gave, or anybody. A
-broker that has nothing names the fullest that it knows, and parks the asker: what comes up meanwhile is for it.
-After three tries in vain comes a pause that doubles; a fresh hint ends it. Nothing here is a promise: a hint
-that is lost, and an ask that is never answered, cost time. Measured and compared in docs/federation.md.
+One rule: a hungry broker asks for what its own nodes can take or are about to need, never for half of somebody's
+backlog, so the backlog stays near its owner. Whom it asks is drawn by what it believes of each: what that one hinted
+at, what it said it had left when it gave, what somebody else has heard of it, all worth less with age; in a large
+federation sometimes anybody, where nothing is known always. A broker that has nothing names the fullest that it
+knows, and parks the asker: what comes up meanwhile is for it. So does one whose last task has gone to another asker.
+After some tries in vain comes a pause that doubles; a fresh hint ends it. Nothing here is a promise that anything
+depends on: a hint that is lost, and an ask that is never answered, cost time. Measured and compared in
+docs/federation.md.
 """
 
 from libc.stdlib cimport free, realloc
@@ -15,17 +18,28 @@ from scoop._core.table cimport mix64, table_free, table_get, table_put
 
 cdef enum:
     PARK_US = 20000             # how long an asker waits here for what may come up
-    ANSWER_US = 1000            # and how long it waits for us before it asks another
-    TRIES_MAX = 3               # asks in a row that may fail before there is a pause
+    ANSWER_US = 1000            # and how long one waits for an answer before the next is asked, or two round trips
+    ANSWER_UNKNOWN_US = 10000   # how long a round trip takes until one is known
+    ANSWER_MOST_US = 1000000    # nobody waits longer than this
+    TRIES_MAX = 6               # asks in a row that may fail before there is a pause
     BACKOFF_MIN_US = 200        # the first pause; each one after it is twice as long
     BACKOFF_LEAST_US = 1000     # the longest pause is a tenth of a task's run time, but no less than this
     BACKOFF_MOST_US = 10000     # and no more than this
     ROUNDS_BUSY = 64            # after so many rounds in vain the job is idle, and so are we
     BACKOFF_IDLE_US = 1000000   # the longest pause then
-    HINT_EVERY_US = 11000       # times the subscribers
+    HINT_EVERY_US = 12000       # times the subscribers
     HINT_AGAIN_US = 800000      # what has not changed is said again, before it expires with those who heard it
-    HINT_EXPIRES_US = 2000000   # what is older says nothing
+    BELIEF_PART = 10            # what was heard is worth half after a tenth of a task's run time
+    BELIEF_LEAST_US = 500       # but not sooner than this
+    ANYBODY_PER = 64            # of so many brokers an unknown one is believed to have a task
+    TASKS_MAX = 1 << 20         # nobody is believed to have more
     UNKNOWN_US = 10000          # a task's run time while none is known
+
+cdef enum:
+    # What has become of a broker's ask.
+    SERVED                      # it has got something, or there is none
+    REFUSED
+    PROMISED                    # there was something when it came
 
 
 cdef class Federation:
@@ -41,11 +55,12 @@ cdef class Federation:
         self.rng = mix64(seed)
         self.asked = -1
         self.referred = -1
-        self.giver = -1
+        self.answer_us = ANSWER_UNKNOWN_US
         self.backoff_us = BACKOFF_MIN_US
 
     def __dealloc__(self):
         free(self.far)
+        free(self.likely)
         table_free(&self.by_slot)
 
     cdef uint64_t _random(self) noexcept nogil:
@@ -61,6 +76,7 @@ cdef class Federation:
     cdef int on_peer(self, uint64_t number, int slot, bint neighbour) noexcept nogil:
         cdef far_t *far = self._of(slot)
         cdef far_t *more
+        cdef int *likely
         cdef int cap
         if far == NULL:
             if self.count == self.cap:
@@ -69,6 +85,10 @@ cdef class Federation:
                 if more == NULL:
                     return -1
                 self.far = more
+                likely = <int *>realloc(self.likely, cap * sizeof(int))
+                if likely == NULL:
+                    return -1
+                self.likely = likely
                 self.cap = cap
             if table_put(&self.by_slot, <uint64_t>slot + 1, <void *><size_t>(self.count + 1)) < 0:
                 return -1
@@ -81,6 +101,7 @@ cdef class Federation:
             far.alive = 1
             self.alive += 1
             far.hint_seq = 0        # another process may count from the beginning
+            far.at = 0
             far.neighbour = neighbour
             self.neighbours += neighbour
             self.quiet_until = 0
@@ -93,16 +114,32 @@ cdef class Federation:
         far.alive = 0
         self.alive -= 1
         self.neighbours -= far.neighbour
-        far.hint_until = 0
+        far.tasks = 0
+        far.asked_at = 0
+        self._set_waits(far, SERVED)
         if far.parked_until:
             far.parked_until = 0
             self.parked -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
-        if self.giver >= 0 and &self.far[self.giver] == far:
-            self.giver = -1
 
     # ----------------------------------------------------------------------------- what others tell
+
+    cdef void _learn(self, far_t *far, int64_t tasks, uint64_t at) noexcept nogil:
+        if at < far.at:
+            return
+        far.tasks = max(<int64_t>0, min(tasks, <int64_t>TASKS_MAX))
+        far.at = at
+        if tasks > 0 and not far.listed:
+            far.listed = 1
+            self.likely[self.likely_count] = <int>(far - self.far)
+            self.likely_count += 1
+
+    cdef int64_t _belief(self, far_t *far, uint64_t now) noexcept nogil:
+        # What is heard of is worth less the older it is.
+        cdef uint64_t mean = self.mean_us if self.mean_us else UNKNOWN_US
+        cdef uint64_t halves = (now - far.at) // max(mean // BELIEF_PART, <uint64_t>BELIEF_LEAST_US)
+        return far.tasks >> halves if far.alive and halves < 63 else 0
 
     cdef void on_hint(self, int slot, uint64_t seq, int64_t tasks, uint64_t now) noexcept nogil:
         cdef far_t *far = self._of(slot)
@@ -110,18 +147,24 @@ cdef class Federation:
             return                  # an older one, overtaken
         self.hints_heard += 1
         far.hint_seq = seq
-        far.hint_tasks = tasks
-        far.hint_until = now + HINT_EXPIRES_US
+        self._learn(far, tasks, now)
         if tasks > 0 and self.asked < 0:
             self.quiet_until = 0
             self.rounds = 0
 
-    cdef void on_ask(self, int slot, int64_t need_us, int32_t idle, int64_t tasks, int64_t work_us,
-                     uint64_t now) noexcept nogil:
+    cdef void _beyond(self, int64_t lack_us, int64_t *tasks, int64_t *work_us) noexcept nogil:
+        # What the nodes here need is no work for others.
+        if lack_us > 0 and work_us[0] > 0:
+            tasks[0] = tasks[0] * max(<int64_t>0, work_us[0] - lack_us) // work_us[0]
+            work_us[0] = max(<int64_t>0, work_us[0] - lack_us)
+
+    cdef void on_ask(self, int slot, int64_t need_us, int32_t idle, int64_t lack_us, int64_t tasks, int64_t work_us,
+                     int64_t ahead_us, uint64_t now) noexcept nogil:
         cdef far_t *far = self._of(slot)
-        cdef int fullest
         if far == NULL or not far.alive:
             return
+        # Two that both think ahead would send the same tasks to and fro.
+        self._beyond(lack_us if idle else lack_us + ahead_us, &tasks, &work_us)
         if far.parked_until == 0:
             self.parked += 1
             if self.parked == 1:
@@ -129,12 +172,33 @@ cdef class Federation:
         far.parked_until = now + PARK_US
         far.parked_us = need_us
         far.parked_idle = idle
-        far.hint_tasks = 0          # it lacks work itself
+        self._learn(far, 0, now)    # it lacks work itself
+        self._set_waits(far, PROMISED)
         if tasks <= 0:
-            fullest = self._fullest(slot, now)
-            self.refusals += 1
-            self.out.put(A_REFUSE, slot, NULL, self.far[fullest].number if fullest >= 0 else 0, 0, 0, 0)
+            self._refuse(far, now)
         self._grant(far, tasks, work_us)
+
+    cdef void _set_waits(self, far_t *far, uint8_t waits) noexcept nogil:
+        self.waiting += (waits != SERVED) - (far.waits != SERVED)
+        self.promised += (waits == PROMISED) - (far.waits == PROMISED)
+        far.waits = waits
+
+    cdef void _refuse(self, far_t *far, uint64_t now) noexcept nogil:
+        cdef int fullest = self._fullest(far.slot, now)
+        self.refusals += 1
+        self._set_waits(far, REFUSED)
+        if fullest >= 0:
+            self.out.put(A_REFUSE, far.slot, NULL, self.far[fullest].number, <uint64_t>self.far[fullest].tasks,
+                         now - self.far[fullest].at, 0)
+        else:
+            self.out.put(A_REFUSE, far.slot, NULL, 0, 0, 0, 0)
+
+    cdef void _break_promises(self, uint64_t now) noexcept nogil:
+        # What was there when they asked has gone another way: they are to ask elsewhere at once.
+        cdef int i
+        for i in range(self.count):
+            if self.far[i].waits == PROMISED:
+                self._refuse(&self.far[i], now)
 
     cdef void _grant(self, far_t *far, int64_t tasks, int64_t work_us) noexcept nogil:
         # No more than it needs, and no more than its share of what there is; one task at least.
@@ -142,35 +206,67 @@ cdef class Federation:
         cdef int64_t share, wanted
         if mean <= 0:
             mean = UNKNOWN_US
-        share = max(1, tasks // max(1, self.parked))
+        share = max(1, tasks // max(1, self.waiting))
         wanted = min(max(far.parked_idle, (far.parked_us + mean - 1) // mean), share)
         self.out.put(A_CREDIT, far.slot, NULL, <uint64_t>(max(1, wanted) * mean),
                      <uint64_t>min(<int64_t>far.parked_idle, max(1, wanted)), 0, 0)
 
-    cdef void on_refuse(self, int slot, uint64_t referral, uint64_t now) noexcept nogil:
+    cdef void _answered(self, far_t *far, uint64_t now) noexcept nogil:
+        # A link may take long. Who waits too short for an answer asks everybody, and gets from everybody.
+        cdef uint64_t took
+        if far.asked_at == 0:
+            return
+        took = now - far.asked_at
+        far.asked_at = 0
+        if took < self.answer_us:
+            self.answer_us = took
+        else:
+            self.answer_us += (took - self.answer_us) >> 4
+
+    cdef void on_refuse(self, int slot, uint64_t referral, int64_t tasks, uint64_t age_us,
+                        uint64_t now) noexcept nogil:
         cdef far_t *far = self._of(slot)
         cdef int i
-        if far == NULL or self.asked < 0 or &self.far[self.asked] != far:
+        if far == NULL:
+            return
+        self._answered(far, now)
+        if self.asked < 0 or &self.far[self.asked] != far:
             return                  # of an ask that is over
-        far.hint_tasks = 0
-        if self.giver >= 0 and &self.far[self.giver] == far:
-            self.giver = -1
-        if self.tries < TRIES_MAX:
+        self._learn(far, 0, now)
+        if referral:
             for i in range(self.count):
-                if referral and self.far[i].number == referral and self.far[i].alive:
+                if self.far[i].number == referral and self.far[i].alive:
+                    self._learn(&self.far[i], tasks, now - min(age_us, now))
                     self.referred = i
         self._failed(now)
 
-    cdef void on_task(self, int slot, uint64_t est_us, bint came, uint64_t now) noexcept nogil:
+    cdef bint on_given(self, int slot, uint64_t est_us) noexcept nogil:
         cdef far_t *far = self._of(slot)
+        self._note_run_time(est_us)
+        if far == NULL:
+            return False
+        self._set_waits(far, SERVED)
+        if far.told_turn == self.turn:
+            return False
+        far.told_turn = self.turn
+        return True
+
+    cdef void on_load(self, int slot, int64_t tasks, uint64_t now) noexcept nogil:
+        cdef far_t *far = self._of(slot)
+        if far != NULL and far.alive:
+            self._learn(far, tasks, now)
+
+    cdef void _note_run_time(self, uint64_t est_us) noexcept nogil:
         self.mean_us = est_us if self.mean_us == 0 else (7 * self.mean_us + est_us) >> 3
-        if far == NULL or not came:
+
+    cdef void on_task(self, int slot, uint64_t est_us, uint64_t now) noexcept nogil:
+        cdef far_t *far = self._of(slot)
+        self._note_run_time(est_us)
+        if far == NULL:
             return
-        # The last giver is believed to have more, until it refuses. Only the last: if all who ever gave had to refuse
-        # before anybody else is asked, the end of a tree would take twice as long.
-        self.giver = <int>(far - self.far)
-        if far.hint_tasks > 1:
-            far.hint_tasks -= 1
+        self._answered(far, now)
+        if far.tasks > 1:
+            far.tasks -= 1
         if self.asked >= 0 and &self.far[self.asked] == far:
             self.asked = -1
         self.tries = 0
@@ -181,45 +277,50 @@ cdef class Federation:
     # --------------------------------------------------------------------------------------- deciding
 
     cdef int _fullest(self, int but, uint64_t now) noexcept nogil:
-        cdef int i, best = -1
-        for i in range(self.count):
-            if self.far[i].alive and self.far[i].slot != but and self.far[i].hint_until > now and (
-                    self.far[i].hint_tasks > (self.far[best].hint_tasks if best >= 0 else 0)):
-                best = i
-        if best < 0 and self.giver >= 0 and self.far[self.giver].slot != but:
-            return self.giver
+        cdef int i = 0, index, best = -1
+        cdef int64_t belief, most = 0
+        while i < self.likely_count:
+            index = self.likely[i]
+            belief = self._belief(&self.far[index], now)
+            if belief <= 0:
+                self._unlist(i)
+                continue
+            i += 1
+            if belief > most and self.far[index].slot != but:
+                best = index
+                most = belief
         return best
 
+    cdef void _unlist(self, int i) noexcept nogil:
+        self.far[self.likely[i]].listed = 0
+        self.far[self.likely[i]].tasks = 0
+        self.likely_count -= 1
+        self.likely[i] = self.likely[self.likely_count]
+
     cdef int _victim(self, uint64_t now) noexcept nogil:
-        # Power of two among those that have hinted at work; else anybody.
-        cdef int i, index, found = 0, first = -1, second = -1
+        # Drawn by what is believed of each; in a large federation anybody has a weight, too.
+        cdef int i = 0, index
+        cdef int64_t belief, drawn
+        cdef int64_t total = self.alive // ANYBODY_PER
         if self.referred >= 0 and self.far[self.referred].alive:
             index = self.referred
             self.referred = -1
             return index
         self.referred = -1
-        for i in range(self.count):
-            if self.far[i].alive and self.far[i].hint_until > now and self.far[i].hint_tasks > 0:
-                found += 1
-                # Each pair is as likely as any other: a reservoir of two.
-                if first < 0:
-                    first = i
-                elif second < 0:
-                    second = i
-                else:
-                    index = <int>(self._random() % <uint64_t>found)
-                    if index == 0:
-                        first = i
-                    elif index == 1:
-                        second = i
-        if first >= 0:
-            if second >= 0 and self.far[second].hint_tasks > self.far[first].hint_tasks:
-                return second
-            return first
-        if self.giver >= 0:
-            return self.giver
+        while i < self.likely_count:
+            belief = self._belief(&self.far[self.likely[i]], now)
+            if belief <= 0:
+                self._unlist(i)
+                continue
+            total += belief
+            i += 1
         if self.alive == 0:
             return -1
+        drawn = <int64_t>(self._random() % <uint64_t>total) if total else 0
+        for i in range(self.likely_count):
+            drawn -= self._belief(&self.far[self.likely[i]], now)
+            if drawn < 0:
+                return self.likely[i]
         index = <int>(self._random() % <uint64_t>self.count)
         for i in range(self.count):
             if self.far[(index + i) % self.count].alive:
@@ -258,6 +359,7 @@ cdef class Federation:
             elif far.parked_until:
                 far.parked_until = 0
                 self.parked -= 1
+                self._set_waits(far, SERVED)
                 self.out.put(A_CREDIT, far.slot, NULL, 0, 0, 0, 0)
         if self.parked:
             self._look_again(self.unpark_at)
@@ -279,19 +381,21 @@ cdef class Federation:
         self.seq += 1
         self.out.put(A_HINT, -1, NULL, <uint64_t>tasks, <uint64_t>work_us, self.seq, 0)
 
-    cdef void decide(self, int64_t lack_us, int32_t idle, int64_t tasks, int64_t work_us, uint64_t now) noexcept nogil:
+    cdef void decide(self, int64_t lack_us, int32_t idle, int64_t tasks, int64_t work_us, int64_t ahead_us,
+                     uint64_t now) noexcept nogil:
         cdef int victim
-        cdef int64_t need_us = lack_us - work_us
+        cdef int64_t need_us = lack_us + ahead_us - work_us
         cdef int64_t hungry = max(<int64_t>0, idle - tasks)
         self.again_at = 0
         self._unpark(now)
+        if self.promised and tasks <= 0:
+            self._break_promises(now)
         if self.asked >= 0 and now >= self.asked_until:
             self._failed(now)
-        # What the nodes here need is no work for others; others are asked for what is lacking then.
-        if lack_us > 0:
-            work_us = max(<int64_t>0, work_us - lack_us)
-            tasks = tasks * work_us // max(<int64_t>1, work_us + lack_us)
-        self._hint(max(<int64_t>0, tasks), max(<int64_t>0, work_us), now)
+        self._beyond(lack_us, &tasks, &work_us)
+        self.turn += 1
+        self.left_tasks = max(<int64_t>0, tasks)
+        self._hint(self.left_tasks, max(<int64_t>0, work_us), now)
         if self.asked >= 0:
             self._look_again(self.asked_until)
             return
@@ -304,7 +408,8 @@ cdef class Federation:
         if victim < 0:
             return
         self.asked = victim
-        self.asked_until = now + ANSWER_US
+        self.far[victim].asked_at = now
+        self.asked_until = now + max(<uint64_t>ANSWER_US, min(2 * self.answer_us, <uint64_t>ANSWER_MOST_US))
         self._look_again(self.asked_until)
         self.asks += 1
         self.out.put(A_ASK, self.far[victim].slot, NULL, <uint64_t>max(<int64_t>1, need_us), <uint64_t>hungry, 0, 0)
@@ -320,16 +425,21 @@ cdef class Federation:
 
     def validate(self):
         """Check the invariants; raises AssertionError when one is broken."""
-        cdef int i, alive = 0, parked = 0, neighbours = 0
+        cdef int i, alive = 0, parked = 0, neighbours = 0, waiting = 0, promised = 0
         for i in range(self.count):
             alive += self.far[i].alive
             parked += self.far[i].parked_until != 0
             neighbours += self.far[i].alive and self.far[i].neighbour
+            waiting += self.far[i].waits != SERVED
+            promised += self.far[i].waits == PROMISED
             assert self.far[i].alive or self.far[i].parked_until == 0, "a dead broker is parked"
+            assert self.far[i].alive or self.far[i].tasks == 0, "a dead broker is believed to have work"
+            assert self.far[i].tasks <= 0 or self.far[i].listed, "what is believed of a broker is not looked at"
         assert alive == self.alive, f"{alive} brokers are alive, {self.alive} are counted"
         assert parked == self.parked, f"{parked} brokers are parked, {self.parked} are counted"
         assert neighbours == self.neighbours, f"{neighbours} neighbours, {self.neighbours} are counted"
-        assert self.giver < 0 or self.far[self.giver].alive, "a dead broker is believed to have work"
+        assert waiting == self.waiting, f"{waiting} brokers have got nothing yet, {self.waiting} are counted"
+        assert promised == self.promised, f"{promised} brokers expect something, {self.promised} are counted"
         assert self.asked < 0 or self.far[self.asked].alive, "a dead broker is asked"
 
     def statistics(self):

@@ -14,8 +14,8 @@ from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEN
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_GONE, K_GUEST, K_HINT, K_HOLD, K_LEAVE, K_LOST, K_REFUSE, K_REQUEST, K_STOP, K_SURPLUS,
-    K_TASK, K_WELCOME, PROTOCOL_VERSION, ROLE_AGENT, ROLE_ORIGIN, buf_free, next_record, put_raw,
+    F_TASK_PAYLOAD, K_ASK, K_GONE, K_GUEST, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
+    K_SURPLUS, K_TASK, K_WELCOME, PROTOCOL_VERSION, ROLE_AGENT, ROLE_ORIGIN, buf_free, next_record, put_raw,
     put_record, put_task, reader_t)
 
 cdef enum:
@@ -83,6 +83,7 @@ cdef class Gateway(Roads):
         # To another broker, with one more hop.
         cdef reader_t reader
         cdef record_t r
+        cdef uint64_t[1] left
         reader.data = held.data
         reader.size = held.size
         reader.pos = 0
@@ -90,7 +91,9 @@ cdef class Gateway(Roads):
             put_task(self.out_of(slot), r.num[F_OWNER], r.num[F_ID], <uint32_t>r.num[F_ATTEMPT],
                      <uint32_t>r.num[F_TASK_HOPS] + 1, <uint32_t>r.num[F_TASK_FLAGS], <uint32_t>r.num[F_TASK_FN],
                      r.num[F_TASK_EST], r.span[F_TASK_LINEAGE].data, r.span[F_TASK_FORM], r.span[F_TASK_PAYLOAD])
-            self.federation.on_task(slot, r.num[F_TASK_EST], False, self._now_us())
+            if self.federation.on_given(slot, r.num[F_TASK_EST]):
+                left[0] = <uint64_t>self.federation.left_tasks
+                put_record(self.out_of(slot), K_LOAD, 1, left)
         free(held)
 
     cdef void _carry_far(self, action_t *x) noexcept nogil:
@@ -107,7 +110,7 @@ cdef class Gateway(Roads):
         elif x.kind == A_ASK:
             put_record(self.out_of(x.node), K_ASK, 2, numbers)
         elif x.kind == A_REFUSE:
-            put_record(self.out_of(x.node), K_REFUSE, 1, numbers)
+            put_record(self.out_of(x.node), K_REFUSE, 3, numbers)
         elif x.kind == A_CREDIT:
             self.balance.on_ask(x.node, <int64_t>x.a, <int>x.b)
         elif x.kind == A_HINT:
@@ -182,14 +185,16 @@ cdef class Gateway(Roads):
             elif r.kind != K_STOP:
                 Broker._on_record(self, slot, r)
         elif r.kind == K_TASK:
-            self.federation.on_task(slot, r.num[F_TASK_EST], True, self._now_us())
+            self.federation.on_task(slot, r.num[F_TASK_EST], self._now_us())
             self._on_task(slot, r)
         elif r.kind == K_LOST:
             self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT]), r)
         elif r.kind == K_ASK:
             self._on_ask(slot, r)
+        elif r.kind == K_LOAD:
+            self.federation.on_load(slot, <int64_t>r.num[1], self._now_us())
         elif r.kind == K_REFUSE:
-            self.federation.on_refuse(slot, r.num[1], self._now_us())
+            self.federation.on_refuse(slot, r.num[1], <int64_t>r.num[2], r.num[3], self._now_us())
         elif r.kind == K_WELCOME:
             self._on_origin_at(slot, r)
         elif r.kind == K_HOLD:
@@ -261,13 +266,10 @@ cdef class Gateway(Roads):
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0
-        cdef int64_t work = 0
+        cdef int64_t work = 0, ahead = 0
+        cdef int64_t lack = self.balance.lack_us(&idle, &ahead)
         cdef int64_t tasks = self.balance.spare(&work)
-        cdef int64_t lack = self.balance.lack_us(&idle)
-        if lack > 0 and work > 0:       # our own come first
-            tasks = tasks * max(<int64_t>0, work - lack) // work
-            work = max(<int64_t>0, work - lack)
-        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], tasks, work, self._now_us())
+        self.federation.on_ask(slot, <int64_t>r.num[1], <int32_t>r.num[2], lack, tasks, work, ahead, self._now_us())
 
     # ----------------------------------------------------------------------------------------- turning
 
@@ -285,10 +287,10 @@ cdef class Gateway(Roads):
 
     cdef void _decide(self) noexcept nogil:
         cdef int32_t idle = 0
-        cdef int64_t work = 0
-        cdef int64_t lack = self.balance.lack_us(&idle)
+        cdef int64_t work = 0, ahead = 0
+        cdef int64_t lack = self.balance.lack_us(&idle, &ahead)
         cdef int64_t tasks = self.balance.spare(&work)
-        self.federation.decide(lack, idle, tasks, work, self._now_us())
+        self.federation.decide(lack, idle, tasks, work, ahead, self._now_us())
 
     cdef int64_t _patience_us(self) noexcept nogil:
         cdef uint64_t until = self.federation.next_us()

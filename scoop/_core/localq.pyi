@@ -2,6 +2,7 @@ from typing import final
 
 @final
 class LocalQueue:
+    hops_max: int
     @property
     def own_count(self) -> int: ...
     @property

@@ -12,7 +12,7 @@ from scoop._core.call cimport S_QUEUED, S_RUNNING
 # more, since what waits here cannot run elsewhere without being asked back (design, section 6).
 cdef enum:
     ROOM_US = 1000
-    HOPS_MAX = 3            # a task moves at most so often (design, section 6)
+    HOPS_MAX = 16           # as in balance.pyx
 
 
 cdef int ring_push(ring_t *r, call_t *call) noexcept nogil:
@@ -75,6 +75,7 @@ cdef class LocalQueue:
     """The queue of one process. Its events are called by the driver under the lock of the process."""
 
     def __cinit__(self):
+        self.hops_max = HOPS_MAX
         self.own.items = NULL
         self.foreign.items = NULL
         self.parked.items = NULL
@@ -158,7 +159,7 @@ cdef class LocalQueue:
 
     cdef call_t *give(self, bint own_only) noexcept nogil:
         cdef call_t *call
-        if self.foreign.count and not own_only and _ring_back(&self.foreign).hops < HOPS_MAX:
+        if self.foreign.count and not own_only and _ring_back(&self.foreign).hops < self.hops_max:
             call = _ring_pop_back(&self.foreign)
             self.foreign_count -= 1
             self.foreign_us -= call.est_us

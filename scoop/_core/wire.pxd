@@ -7,7 +7,7 @@ its kind; `docs/wire.md` is generated from the table in `wire.pyx`.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    PROTOCOL_VERSION = 2
+    PROTOCOL_VERSION = 3
     RECORD_FIELDS_MAX = 12
 
 # Kinds of records. The order is the number on the wire: never change it, only append.
@@ -33,7 +33,8 @@ cdef enum kind_t:
     K_LEAVE = 19
     K_GUEST = 20
     K_GONE = 21
-    K_END = 22
+    K_LOAD = 22
+    K_END = 23
 
 # Who says HELLO.
 cdef enum:

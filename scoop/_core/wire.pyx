@@ -32,12 +32,13 @@ TABLE = {
     K_CONST: ("CONST", "node to all", (("sender", "u"), ("name", "b"), ("payload", "b"))),
     K_STOP: ("STOP", "broker to node, origin to broker", (("grace_ms", "u"),)),
     K_ASK: ("ASK", "broker to broker", (("need_us", "u"), ("idle", "u"))),
-    K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"),)),
+    K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"), ("tasks", "u"), ("age_us", "u"))),
     K_HINT: ("HINT", "broker to neighbours", (("broker", "u"), ("sequence", "u"), ("tasks", "u"), ("work_us", "u"))),
     K_HOLD: ("HOLD", "holding broker to owner's broker", (
         ("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("giver", "u"))),
     K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
     K_GUEST: ("GUEST", "agent to broker", (("node", "u"), ("key", "b"))),
+    K_LOAD: ("LOAD", "broker to broker", (("tasks", "u"),)),
     K_GONE: ("GONE", "agent to broker", (("node", "u"), ("owner", "u"), ("id", "u"), ("detail", "b"))),
 }
 

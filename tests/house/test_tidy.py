@@ -16,7 +16,7 @@ from scoop._core import wire
 LINES_MAX = 400
 PURE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
-PURE = {"wire", "scalars", "table", "outbox", "localq", "ledger", "balance"}
+PURE = {"wire", "scalars", "table", "outbox", "localq", "ledger", "balance", "federation"}
 FILES = sources.source_files()
 CORE = sources.PACKAGE / "_core"
 

@@ -8,7 +8,7 @@ from scoop._core.wire cimport F_TASK_HOPS, record_t
 from scoop_sim.events cimport E_TURN, link_send, queue_put
 
 cdef enum:
-    HOPS_MAX = 4            # as in balance.pyx
+    HOPS_MAX = 4            # less than in balance.pyx: it is to be reached
 
 
 cdef class Lines:
@@ -61,6 +61,7 @@ cdef class SimGateway(Gateway):
     def __cinit__(self, *args):
         self.lines = Lines()
         self.alive = True
+        self.balance.hops_max = HOPS_MAX
 
     cdef void _send(self, int slot) noexcept nogil:
         self.lines.send(self, slot)

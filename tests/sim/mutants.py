@@ -53,7 +53,12 @@ MUTANTS = (
         "call.crashes > self.crash_limit",
     ),
     # ------------------------------------------------------------------------------------- local queue
-    Mutant("a process gives away what has moved enough", "localq", ".hops < HOPS_MAX", ".hops <= HOPS_MAX"),
+    Mutant(
+        "a process gives away what has moved enough",
+        "localq",
+        ".hops < self.hops_max",
+        ".hops <= self.hops_max",
+    ),
     Mutant(
         "a function has come and its calls stay parked",
         "localq",
@@ -87,7 +92,12 @@ MUTANTS = (
         "(node.source or slot == task.owner_slot)",
         "(slot == task.owner_slot)",
     ),
-    Mutant("a task moves once too often between brokers", "balance", "HOPS_MAX = 4 ", "HOPS_MAX = 5 "),
+    Mutant(
+        "a task moves once too often between brokers",
+        "balance",
+        "task.hops >= self.hops_max",
+        "task.hops > self.hops_max",
+    ),
     Mutant(
         "the owner's broker is not told who has its task",
         "balance",
@@ -140,8 +150,8 @@ MUTANTS = (
     Mutant(
         "a dead broker is waited for",
         "federation",
-        "if self.asked >= 0 and &self.far[self.asked] == far:\n            self.asked = -1\n        if",
-        "if",
+        "if self.asked >= 0 and &self.far[self.asked] == far:\n            self.asked = -1\n\n",
+        "pass\n\n",
     ),
     Mutant("an asker is granted nothing", "federation", "(max(1, wanted) * mean)", "(0 * mean)"),
     Mutant("who has asked once never asks again", "federation", "now >= self.asked_until:", "now < 0:"),

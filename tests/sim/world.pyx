@@ -21,6 +21,7 @@ from scoop_sim.stacks cimport OP_FAIL, OP_RUN, OP_SUBMIT, OP_WAIT, op_t, spec_t
 
 cdef enum:
     HOME_SHIFT = 44
+    GIVES_MAX = 3               # less than HOPS_MAX of localq.pyx: it is to be reached
     PATIENCE_NS = 25000000      # a call that has not started is asked back after 1 ms, and again after 20 ms
     PATIENCE_LINKS = 10         # journeys of a frame
     WRONG = 25                  # where estimates are wrong, a queue of 1 ms may take so many tasks' time
@@ -169,6 +170,7 @@ cdef class World(Hosts):
         if self.gateways:
             incarnation = (<uint64_t>(host + 1) << HOME_SHIFT) + self.next_incarnation
         desk = SimDesk(incarnation, not self.processes and self.plan.get("remote_only", False), self.crash_limit)
+        desk.queue.hops_max = GIVES_MAX
         desk.wrong = &self.wrong
         desk.seen = &self.seen
         desk.clock = &self.queue

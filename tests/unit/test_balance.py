@@ -634,6 +634,29 @@ def test_nobody_is_asked_while_tasks_are_queued_here(world):
     assert world.wants() == {}
 
 
+def test_a_task_that_waits_for_others_than_the_hungry_does_not_stop_the_asking(world):
+    world.submit(1, est_us=1, node=1, owner=FIRST)  # it goes to its owner only if that has nothing to do
+    world.request(1, 1000)
+    assert world.wants() == {0: (1000, 0)}
+
+
+def test_a_surplus_that_was_told_may_be_used_up_by_half(world):
+    world.surplus(1, 8, 800)
+    world.surplus(2, 6, 600)
+    world.request(0, 500, idle=True)
+    assert world.wants() == {1: (500, 1), 2: (100, 1)}
+
+
+def test_what_is_about_to_be_needed_is_counted_in_whole_tasks(machines):
+    world = World(machines, workers=9)
+    assert world.ahead() == 0, "nothing is known of tasks"
+    world.submit(1, est_us=4000)
+    assert world.ahead() == 12_000, "ten nodes need 15 ms in 1.5 ms"
+    for node in range(1, 9):
+        world.lost(node)
+    assert world.ahead() == 0
+
+
 def test_a_wish_is_withdrawn_when_it_is_satisfied(world):
     world.request(1, 1000, idle=True)
     assert world.wants() == {0: (1000, 1)}
@@ -687,6 +710,17 @@ def test_at_most_eight_nodes_are_asked_at_once(machines):
     world.drain()
     world.request(20, 1000, idle=True)
     assert len(world.wants()) == 8
+
+
+def test_all_that_hold_a_second_task_are_asked(machines):
+    world = World(machines, workers=20)
+    for node in range(1, 20):
+        world.submit(node, 100 + node, est_us=1)
+        world.request(node, 2)
+        world.match()
+    world.drain()
+    world.request(20, 1000, idle=True)
+    assert len(world.wants()) == 20, "and the source"
 
 
 # -------------------------------------------------------------------------------------------- any order

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 HOME, EAST, WEST, NORTH = 1, 2, 3, 4  # brokers
-HOPS_MAX = 4
+HOPS_MAX = 16
 LONG = 10**9
 
 

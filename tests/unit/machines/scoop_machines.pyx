@@ -192,8 +192,16 @@ cdef class BalanceHarness:
     def lack(self):
         """(us that nodes here could take, how many of them have nothing at all)."""
         cdef int32_t idle = 0
-        lack = self.balance.lack_us(&idle)
+        cdef int64_t ahead = 0
+        lack = self.balance.lack_us(&idle, &ahead)
         return lack, idle
+
+    def ahead(self):
+        """us that nodes here are about to need."""
+        cdef int32_t idle = 0
+        cdef int64_t ahead = 0
+        self.balance.lack_us(&idle, &ahead)
+        return ahead
 
     def spare(self):
         """(tasks that could be given away, their us)."""
@@ -225,13 +233,18 @@ cdef class FederationHarness:
     def peer(self, number, slot, neighbour=True): return self.federation.on_peer(number, slot, neighbour)
     def gone(self, slot): self.federation.on_gone(slot)
     def hint(self, slot, seq, tasks, now): self.federation.on_hint(slot, seq, tasks, now)
-    def ask(self, slot, need_us, idle, tasks, work_us, now):
-        self.federation.on_ask(slot, need_us, idle, tasks, work_us, now)
+    def ask(self, slot, need_us, idle, lack_us, tasks, work_us, ahead_us, now):
+        self.federation.on_ask(slot, need_us, idle, lack_us, tasks, work_us, ahead_us, now)
 
-    def refuse(self, slot, referral, now): self.federation.on_refuse(slot, referral, now)
-    def task(self, slot, est_us, came, now): self.federation.on_task(slot, est_us, came, now)
-    def decide(self, lack_us, idle, tasks, work_us, now):
-        self.federation.decide(lack_us, idle, tasks, work_us, now)
+    def refuse(self, slot, referral, tasks, age_us, now):
+        self.federation.on_refuse(slot, referral, tasks, age_us, now)
+
+    def load(self, slot, tasks, now): self.federation.on_load(slot, tasks, now)
+    def task(self, slot, est_us, now): self.federation.on_task(slot, est_us, now)
+    def given(self, slot, est_us): return self.federation.on_given(slot, est_us)
+    def left_tasks(self): return self.federation.left_tasks
+    def decide(self, lack_us, idle, tasks, work_us, ahead_us, now):
+        self.federation.decide(lack_us, idle, tasks, work_us, ahead_us, now)
 
     def next_us(self): return self.federation.next_us()
     def validate(self): self.federation.validate()
