@@ -6,6 +6,7 @@ from scoop._core.broker cimport held_t
 from scoop._core.federation cimport Federation
 from scoop._core.net cimport Socket
 from scoop._core.roads cimport Roads
+from scoop._core.spin cimport spin_t
 from scoop._core.wire cimport buf_t, record_t
 
 cdef class Gateway(Roads):
@@ -13,10 +14,13 @@ cdef class Gateway(Roads):
     cdef buf_t hint
     cdef readonly bint stopped      # the origin has said that the job is over
     cdef readonly uint64_t origin_at    # number of the broker that has the origin, once it has said so; else 0
-    cdef set guests                 # workers that agents of other hosts have announced
     cdef bint has_origin            # it is, or was, here
+    cdef bint may_spin              # not on one core
+    cdef spin_t spin
+    cdef uint64_t spin_until        # 0: it sleeps in its next turn
     cdef public uint64_t greets     # if not 0, the only broker that is greeted at once
 
+    cdef int _turn_or_look(self, int fd, int64_t left_us) noexcept nogil
     cdef int turn(self, int fd, int64_t timeout_us) noexcept nogil
     # The clock, and the way to whoever hears our hints: the simulator has its own.
     cdef uint64_t _now_us(self) noexcept nogil
@@ -24,9 +28,6 @@ cdef class Gateway(Roads):
     cdef void _receive_hints(self) noexcept nogil
     cdef void _on_hint(self, const char *data, size_t size) noexcept nogil
     cdef void _pass_on(self, int slot, held_t *held) noexcept nogil
-    cdef void _on_agent(self, record_t *r) noexcept nogil
-    cdef int _let_in(self, uint64_t name, bytes key) except -1
-    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil
     cdef void _announce(self) noexcept nogil
     cdef void _greet(self, int slot) noexcept nogil

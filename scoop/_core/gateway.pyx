@@ -3,23 +3,29 @@
 Hints decide nothing but whom to ask: what correctness needs travels by door and road (see roads.pyx).
 """
 
+import os
+
 from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free
 
-from scoop._core.balance cimport home_of
-from scoop._core.broker cimport Broker, lost_new, lost_t
+from scoop._core.broker cimport Broker
 from scoop._core.libzmq cimport ZMQ_POLLIN, zmq_msg_t, zmq_pollitem_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns, poll_all
 from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEND_TASK, action_t
 from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
+from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_GONE, K_GUEST, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
+    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
     K_SURPLUS, K_TASK, K_WELCOME, PROTOCOL_VERSION, ROLE_AGENT, ROLE_ORIGIN, buf_free, next_record, put_raw,
     put_record, put_task, reader_t)
 
+cdef extern from "sched.h" nogil:
+    int sched_yield()
+
 cdef enum:
     MESSAGES_PER_SOCKET = 512
+    SPIN_NS = 100000            # so long the next message is looked for before the broker sleeps
     ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
 
 
@@ -33,7 +39,7 @@ cdef class Gateway(Roads):
 
     def __cinit__(self, Socket socket=None, uint64_t number=0):
         self.federation = Federation(self.out, number)
-        self.guests = set()
+        self.may_spin = len(os.sched_getaffinity(0)) > 1
 
     def __dealloc__(self):
         buf_free(&self.hint)
@@ -205,37 +211,6 @@ cdef class Gateway(Roads):
         elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
             Broker._on_record(self, slot, r)
 
-    cdef void _on_agent(self, record_t *r) noexcept nogil:
-        # Agents of other hosts do this and nothing else; and of theirs only.
-        if r.kind == K_GUEST or r.kind == K_GONE:
-            with gil:
-                try:
-                    if r.kind == K_GUEST:
-                        self._let_in(r.num[1], r.span[2].data[:r.span[2].size])
-                    elif r.num[1] in self.guests:
-                        self._note_lost(r.num[1], r.num[2], r.num[3], r.span[4].data[:r.span[4].size])
-                except Exception as error:
-                    import logging
-
-                    logging.getLogger("scoop").warning("an agent asks for what cannot be: %s", error)
-
-    cdef int _let_in(self, uint64_t name, bytes key) except -1:
-        # A worker of ours that is to come, or another broker; nobody who is there already.
-        if self.balance.slot_of(name) >= 0 or name == self.number or name == 0:
-            raise ValueError(f"there is a {name} already")
-        if home_of(name) != self.number and home_of(name) != 0:
-            raise ValueError(f"{name} belongs to another broker")
-        self.gate.allow(key, name)
-        if home_of(name):
-            self.guests.add(name)
-        return 0
-
-    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1:
-        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
-        lost.next = self.lost
-        self.lost = lost
-        return 0
-
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
         if r.num[2] == ORIGIN_HERE:
             self.origin_at = self.balance.nodes[slot].incarnation
@@ -364,6 +339,25 @@ cdef class Gateway(Roads):
             rc = self.turn(fd, patience)
         return rc == 1
 
+    cdef int _turn_or_look(self, int fd, int64_t left_us) noexcept nogil:
+        # After a message the next one is looked for, for a while: a round trip passes two brokers twice, and to wake
+        # one takes longer than all it does (docs/adr/0002).
+        cdef uint64_t seen = self.messages
+        cdef int64_t patience = self._patience_us()
+        cdef int rc
+        if self.spin_until:
+            rc = self.turn(fd, 0)
+            if self.messages != seen or now_ns() > self.spin_until:
+                spin_learn(&self.spin, self.messages != seen)
+                self.spin_until = now_ns() + SPIN_NS if self.messages != seen else 0
+            else:
+                sched_yield()
+            return rc
+        rc = self.turn(fd, left_us if patience < 0 or patience > left_us else patience)
+        if self.messages != seen and self.may_spin and spin_may(&self.spin):
+            self.spin_until = now_ns() + SPIN_NS
+        return rc
+
     def run(self, int fd, double for_s):
         """Serve until the descriptor `fd` is readable, the job is over, or the time; blocks without the GIL.
 
@@ -371,7 +365,7 @@ cdef class Gateway(Roads):
             Whether `fd` is readable.
         """
         cdef int rc = 0
-        cdef int64_t patience, left
+        cdef int64_t left
         cdef uint64_t until = now_ns() // 1000 + <uint64_t>(for_s * 1e6)
         while rc == 0 and not self.stopped:
             with nogil:
@@ -379,8 +373,7 @@ cdef class Gateway(Roads):
                     left = <int64_t>(until - now_ns() // 1000)
                     if left <= 0:
                         break
-                    patience = self._patience_us()
-                    rc = self.turn(fd, left if patience < 0 or patience > left else patience)
+                    rc = self._turn_or_look(fd, left)
             if rc == 0:
                 break
             if rc == -1:

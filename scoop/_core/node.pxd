@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from scoop._core.broker cimport lost_t
 from scoop._core.call cimport call_t
 from scoop._core.lead cimport Lead
+from scoop._core.spin cimport spin_t
 
 # Why a wait ended.
 cdef enum:
@@ -24,8 +25,7 @@ cdef enum:
 
 cdef class Node(Lead):
     cdef bint signals_seen              # the last wait ended so that Python's signal handlers run
-    cdef readonly int spin_skip                  # so many waits sleep at once
-    cdef readonly int spin_misses                # waits in a row that outlasted the spinning
+    cdef spin_t spin
 
     # Waits until `target` is final or there is something to do; W_ bits. Main thread, without the GIL.
     cdef int block(self, call_t *target, uint64_t deadline_ns, int may, bint may_recall) noexcept nogil
@@ -34,5 +34,4 @@ cdef class Node(Lead):
     # Between two tasks: flush what is old enough, ask for more. Main thread.
     cdef void between(self, uint64_t now, bint flush) noexcept nogil
     cdef uint64_t _spin_until(self) noexcept nogil
-    cdef void _learn_spin(self, uint64_t spin_ns) noexcept nogil
     cdef int _look(self, call_t *target, int may) noexcept nogil

@@ -7,6 +7,7 @@ what happens next: it returns its reasons, and the hub acts on them.
 from scoop._core.broker cimport lost_new
 from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
+from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
 from scoop._core.wire cimport (
@@ -27,7 +28,6 @@ cdef enum:
     SIGNALS_SOON_US = 50000         # a signal may come just before poll: Python's handlers are run again after this,
     SIGNALS_EVERY_US = 1000000      # and once in this time, however quiet it is
     SPIN_NS = 200000                # a wait looks for so long before it sleeps (docs/adr/0002)
-    SPIN_MISSES_MAX = 6             # and at least once in 64 waits, however vain
     FLUSH_AFTER_NS = 300000         # results may wait this long for company
     FLUSH_BYTES = 65536
 
@@ -114,7 +114,8 @@ cdef class Node(Lead):
             elif self.turn(timeout_us) < 0:
                 reason = W_SIGNAL
                 break
-        self._learn_spin(spin_ns)
+        if spin_ns:
+            spin_learn(&self.spin, now_ns() < spin_ns)
         self.signals_seen = reason == W_SIGNAL
         self.desk.busy = True
         self.desk.blocked = False
@@ -123,23 +124,8 @@ cdef class Node(Lead):
         return reason
 
     cdef uint64_t _spin_until(self) noexcept nogil:
-        # The end of the part of a wait in which the thread looks instead of sleeping; 0: it sleeps at once. Only
-        # as long as that pays: each vain try doubles the number of waits until the next one.
-        if not self.spins:
-            return 0
-        if self.spin_skip:
-            self.spin_skip -= 1
-            return 0
-        return now_ns() + SPIN_NS
-
-    cdef void _learn_spin(self, uint64_t spin_ns) noexcept nogil:
-        if spin_ns == 0:
-            return
-        if now_ns() < spin_ns:
-            self.spin_misses = 0
-        else:
-            self.spin_misses = min(self.spin_misses + 1, SPIN_MISSES_MAX)
-            self.spin_skip = (1 << self.spin_misses) - 1
+        # The end of the part of a wait in which the thread looks instead of sleeping; 0: it sleeps at once.
+        return now_ns() + SPIN_NS if self.spins and spin_may(&self.spin) else 0
 
     cdef int block_other(self, call_t *target, uint64_t deadline_ns, bint may_run) noexcept nogil:
         # Somebody else receives; see that somebody does.
@@ -186,6 +172,16 @@ cdef class Node(Lead):
             wake_set(self.wake_fd)
 
     # ------------------------------------------------------------------------------------ from Python
+
+    @property
+    def spin_skip(self):
+        """So many waits sleep at once."""
+        return self.spin.skip
+
+    @property
+    def spin_misses(self):
+        """Waits in a row that outlasted their looking."""
+        return self.spin.misses
 
     def hello(self, int role, str name not None):
         """Introduce this process to the broker; the first message on its socket."""

@@ -6,6 +6,7 @@ from scoop._core.broker cimport Broker
 from scoop._core.curve cimport Gate, Keys, Porter
 from scoop._core.links cimport link_t
 from scoop._core.net cimport Context, Socket
+from scoop._core.wire cimport record_t
 
 # How frames get to a node.
 cdef enum:
@@ -34,6 +35,7 @@ cdef class Roads(Broker):
     cdef link_t *links              # by slot, if `watching`
     cdef public bint watching       # note by which connection each one comes
     cdef dict peers                 # number -> (address, meta address, key)
+    cdef set guests                 # workers that agents of other hosts have announced
     cdef dict names                 # name of a process -> its incarnation
     cdef uint8_t meeting            # the way of the one who is saying hello; WAY_LOCAL: nobody, or of this host
     cdef bytes introduction         # our HELLO
@@ -47,6 +49,9 @@ cdef class Roads(Broker):
     cdef uint64_t _take_name(self, bytes name, uint64_t incarnation) noexcept
     cdef bint _is_alive(self, uint64_t incarnation) noexcept
     cdef int _introduced(self, uint64_t number, bytes text) except -1
+    cdef void _on_agent(self, record_t *r) noexcept nogil
+    cdef int _let_in(self, uint64_t name, bytes key) except -1
+    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1
     cdef int _send_by(self, uint8_t way, int slot) noexcept nogil
     cdef void _try_to_dial(self, int slot) noexcept
     cdef int _dial(self, int slot) except -1

@@ -10,14 +10,16 @@ import os
 
 from libc.stdlib cimport calloc, free
 
-from scoop._core.balance cimport NODES_MAX
+from scoop._core.balance cimport NODES_MAX, home_of
+from scoop._core.broker cimport Broker, lost_new, lost_t
 from scoop._core.curve cimport is_from
 from scoop._core.libzmq cimport (
     ZMQ_CONNECT_ROUTING_ID, ZMQ_IPV6, ZMQ_RECONNECT_IVL_MAX, ZMQ_SUBSCRIBE, zmq_msg_t)
 from scoop._core.links cimport LINK_DOWN, LINK_SILENT, link_note, link_state, link_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns
 from scoop._core.wire cimport (
-    K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, buf_free, buf_t, next_record, put_raw, reader_t, record_t)
+    K_GONE, K_GUEST, K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, buf_free, buf_t, next_record, put_raw,
+    reader_t, record_t)
 from scoop._core.wire import encode
 
 cdef enum:
@@ -35,6 +37,7 @@ cdef class Roads(Broker):
         self.number = number
         self.peers = {}
         self.names = {}
+        self.guests = set()
         self.ways = <uint8_t *>calloc(NODES_MAX, 1)
         self.roles = <uint8_t *>calloc(NODES_MAX, 1)
         self.told = <uint8_t *>calloc(NODES_MAX, 1)
@@ -267,6 +270,39 @@ cdef class Roads(Broker):
 
     cdef int _introduced(self, uint64_t number, bytes text) except -1:
         raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------ guests
+
+    cdef void _on_agent(self, record_t *r) noexcept nogil:
+        # Agents of other hosts do this and nothing else; and of theirs only.
+        if r.kind == K_GUEST or r.kind == K_GONE:
+            with gil:
+                try:
+                    if r.kind == K_GUEST:
+                        self._let_in(r.num[1], r.span[2].data[:r.span[2].size])
+                    elif r.num[1] in self.guests:
+                        self._note_lost(r.num[1], r.num[2], r.num[3], r.span[4].data[:r.span[4].size])
+                except Exception as error:
+                    import logging
+
+                    logging.getLogger("scoop").warning("an agent asks for what cannot be: %s", error)
+
+    cdef int _let_in(self, uint64_t name, bytes key) except -1:
+        # A worker of ours that is to come, or another broker; nobody who is there already.
+        if self.balance.slot_of(name) >= 0 or name == self.number or name == 0:
+            raise ValueError(f"there is a {name} already")
+        if home_of(name) != self.number and home_of(name) != 0:
+            raise ValueError(f"{name} belongs to another broker")
+        self.gate.allow(key, name)
+        if home_of(name):
+            self.guests.add(name)
+        return 0
+
+    cdef int _note_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except -1:
+        cdef lost_t *lost = lost_new(incarnation, owner, id, detail)
+        lost.next = self.lost
+        self.lost = lost
+        return 0
 
     def ended_links(self, double lease_s):
         """Whose connection has ended, or is unanswered for longer than the lease, if `watching`.

@@ -21,7 +21,10 @@ LAYERS = (
             "errors",
             "config",
             "segments",
-            *(f"_core.{name}" for name in ["wire", "scalars", "table", "call", "outbox", "libzmq", "proc"]),
+            *(
+                f"_core.{name}"
+                for name in ["wire", "scalars", "table", "call", "outbox", "libzmq", "proc", "spin"]
+            ),
         ],
     ),
     ("machines", ["_core.localq", "_core.ledger", "_core.balance", "_core.federation"]),

@@ -110,7 +110,7 @@ KINDS = [(name, int(number)) for name, number in KINDS if name != "END"]
 HEARD_BY = {
     "node to broker": ["broker"],
     "broker to node": ["desk"],
-    "agent to broker": ["gateway"],
+    "agent to broker": ["roads"],
     "broker to owner": ["desk"],
     "node to all": ["broker", "desk"],
     "both": ["broker", "desk"],
