@@ -9,9 +9,38 @@ import msgpack  # type: ignore[import-untyped, unused-ignore]
 
 from scoop.errors import TaskCrashed, WorkerLost
 
+LINEAGES_MAX = 10_000
 
-def pack_loss(report: dict[str, Any]) -> bytes:
-    """Encode the agent's report of a death for the task's owner."""
+
+class Deaths:
+    """How many workers have died in each call of the job, wherever and by whomever it was submitted.
+
+    A call is known by its lineage, its place in the tree of calls, which is the same when a parent that was
+    lost with its process runs again and submits it anew.
+
+    Args:
+        limit: deaths from which on a call is deadly.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._counts: dict[bytes, int] = {}
+
+    def note(self, report: dict[str, Any]) -> tuple[bytes, bytes] | None:
+        """Count one death by its agent's report; returns lineage and `pack_loss` of a call now deadly."""
+        running = report.get("running")
+        lineage = running[-1][4] if running else b""
+        if report.get("planned") or not any(lineage):
+            return None
+        count = self._counts.pop(lineage, 0) + 1
+        self._counts[lineage] = count
+        if len(self._counts) > LINEAGES_MAX:
+            del self._counts[next(iter(self._counts))]
+        return (lineage, pack_loss(report, count)) if count == self._limit else None
+
+
+def pack_loss(report: dict[str, Any], attempts: int = 0) -> bytes:
+    """Encode the agent's report of a death for the task's owner; `attempts` if more is known than it says."""
     running = report.get("running") or [[0, 0, 0, 0, b"", 0]]
     data: bytes = msgpack.packb(
         {
@@ -20,7 +49,7 @@ def pack_loss(report: dict[str, Any]) -> bytes:
             "signal": report.get("signal"),
             "exitcode": report.get("exitcode"),
             "oom": bool(report.get("oom")),
-            "attempts": int(running[-1][3]) + 1,
+            "attempts": attempts or int(running[-1][3]) + 1,
         }
     )
     return data

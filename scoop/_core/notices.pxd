@@ -9,4 +9,6 @@ cdef class Notices(Hub):
     cdef int notify_wanted(self) except -1
     cdef int interest(self, CallFuture f) except -1
     cdef bint yield_to_others(self) except -1
+    cdef int _send_constant(self, bytes key, bytes data) except -1
+    cdef int _keep_deadly(self, bytes lineage, bytes loss) except -1
     cdef int notices(self) except -1

@@ -13,6 +13,8 @@ from scoop._core.localq cimport ring_pop
 from scoop._core.runner cimport Strand
 from scoop._core.wire cimport K_CONST, buf_t, put_array, put_bin, put_uint
 
+cdef bytes DEADLY = b"\0deadly "      # before the lineage of a call that no process survives
+
 
 cdef class Notices(Hub):
     """What is told in Python, and who runs calls for waiters that cannot."""
@@ -110,15 +112,45 @@ cdef class Notices(Hub):
         return s.level != &s.base
 
     def constant_arrived(self, name, data):
-        """A shared constant arrived from another process."""
+        """A shared constant arrived from another process, or that a call is deadly."""
         from scoop import shared
 
+        if name.startswith(DEADLY):
+            self._keep_deadly(name[len(DEADLY):], data)
+            return
         # Whoever waits here now has nothing to do with a sender that has gone mad.
         shared._arrived(name.decode(errors="replace"), data)
 
     def send_constant(self, str name not None, bytes data not None):
         """Tell every process of the job, also those that join later, the value of a shared constant."""
-        cdef bytes key = name.encode()
+        self._send_constant(name.encode(), data)
+
+    def send_deadly(self, bytes lineage not None, bytes loss not None):
+        """Tell every process of the job, also those that join later, to run a call no more.
+
+        Args:
+            lineage: of the call.
+            loss: how the last process that ran it died, see `scoop.losses`.
+        """
+        self._keep_deadly(lineage, loss)
+        # It travels as a constant whose name no program can give.
+        self._send_constant(DEADLY + lineage, loss)
+
+    def refuse_deadly(self, bytes lineage not None, fn):
+        """Raise the error of a call that is deadly; return for all others."""
+        loss = self.deadly.get(lineage)
+        if loss is not None:
+            from scoop.losses import explain_loss
+
+            raise explain_loss(loss, getattr(fn, "__qualname__", repr(fn)))
+
+    cdef int _keep_deadly(self, bytes lineage, bytes loss) except -1:
+        if self.deadly is None:
+            self.deadly = {}
+        self.deadly[lineage] = loss
+        return 0
+
+    cdef int _send_constant(self, bytes key, bytes data) except -1:
         cdef buf_t *out = &self.desk.out
         pthread_mutex_lock(&self.desk.lock)
         put_array(out, 4)
@@ -128,3 +160,4 @@ cdef class Notices(Hub):
         put_bin(out, data, len(data))
         pthread_mutex_unlock(&self.desk.lock)
         self.node.hurry()
+        return 0

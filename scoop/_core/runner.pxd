@@ -49,6 +49,7 @@ cdef class Runner(Runtime):
     cdef bint is_origin
     cdef public bint interrupted   # Ctrl-C: the KeyboardInterrupt that follows belongs to no task
     cdef dict functions         # (owner, number) -> callable, least recently used first
+    cdef dict deadly            # lineage of a call that no process survives -> how the last one died; None: none
     cdef set asked              # (owner, number) of functions that calls are parked for
     cdef uint64_t last_owner
     cdef uint32_t last_fn

@@ -148,6 +148,8 @@ cdef class Runner(Runtime):
             loop = asyncio_loop(None)
         PyContext_Enter(context)
         try:
+            if self.deadly is not None:
+                self.session.refuse_deadly((<char *>s.level.lineage)[:16], fn)
             if call.flags & T_CHUNK:
                 value = self._call_chunk(s, fn, args)
             else:
@@ -172,6 +174,8 @@ cdef class Runner(Runtime):
         try:
             for item in args[2]:
                 self.set_item(level, high, low, start + i)
+                if self.deadly is not None:
+                    self.session.refuse_deadly((<char *>level.lineage)[:16], fn)
                 value = fn(*item) if star else fn(item)
                 while isinstance(value, CallFuture):
                     value = (<CallFuture>value).result()
@@ -276,10 +280,10 @@ cdef class Runner(Runtime):
     cdef object _function(self, call_t *call):
         # None when its form has to be fetched from the owner first.
         cdef uint64_t[3] numbers
-        if self.last_function is not None and call.owner == self.last_owner and call.fn == self.last_fn:
-            return self.last_function
         if self.desk.parcels != NULL:
             self._unpack()
+        if self.last_function is not None and call.owner == self.last_owner and call.fn == self.last_fn:
+            return self.last_function
         key = (call.owner, call.fn)
         fn = self.functions.get(key)
         if fn is None:

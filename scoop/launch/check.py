@@ -13,7 +13,7 @@ import time
 
 from scoop.launch import reach, remote
 from scoop.launch.hostlink import ANY, own_address
-from scoop.launch.keyring import versions
+from scoop.launch.keyring import differing
 from scoop.launch.spawn import AgentLost
 
 TYPE_CHECKING = False
@@ -113,10 +113,7 @@ class Finding:
 
     def _greet(self, handle: AgentHandle, deadline: float) -> None:
         self.hello = _answer(handle, "hello", deadline)
-        ours = versions()
-        for what, there in self.hello["versions"].items():
-            if ours.get(what) != there:
-                self.problem = f"it has {what} {there}, this host has {what} {ours.get(what)}"
+        self.problem = differing(self.hello["versions"]) or self.problem
 
     def _measure(self, handle: AgentHandle, folder: str, deadline: float) -> None:
         best = None

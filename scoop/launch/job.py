@@ -17,7 +17,7 @@ from typing import Any
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, orders
 from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
-from scoop.launch.keyring import new_incarnation, versions
+from scoop.launch.keyring import differing, new_incarnation
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
 
@@ -246,18 +246,16 @@ class Job(Origin):
     def _on_death(self, host: HostLink, message: dict[str, Any]) -> None:
         host.alive.discard(message["worker"])
         self._output.worker_ended(host.number * WORKERS_PER_HOST + message["worker"])
+        self._note_death(message)
         if not message.get("planned") and not self._finished.is_set():
             which = f"{host.name}-{message['worker']}"
             log.warning("worker %s (process %d) died: %s", which, message["pid"], how_it_died(message))
 
     def _on_hello(self, host: HostLink, message: dict[str, Any]) -> None:
-        ours = versions()
-        for name, there in message["versions"].items():
-            if ours.get(name) != there:
-                self._fail(
-                    host, f"it has {name} {there}, this host has {name} {ours.get(name)}: use the same"
-                )
-                return
+        unequal = differing(message["versions"])
+        if unequal:
+            self._fail(host, f"{unequal}: use the same")
+            return
         count = host.share.count if host.share.count is not None else message["cores"]
         host.workers = count - 1 if host.share.local else count
         host.base = random_incarnation()

@@ -298,6 +298,15 @@ def versions() -> dict[str, str]:
     return {"Python": f"{sys.version_info[0]}.{sys.version_info[1]}", "scoop": __version__}
 
 
+def differing(there: dict[str, str]) -> str:
+    """What differs between the versions of another host and ours, in words; empty if nothing does."""
+    ours = versions()
+    for what, version in there.items():
+        if ours.get(what) != version:
+            return f"it has {what} {version}, this host has {what} {ours.get(what)}"
+    return ""
+
+
 def libzmq_version() -> str:
     """That of the libzmq in use."""
     from scoop._core.net import LIBZMQ_VERSION

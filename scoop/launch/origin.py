@@ -9,6 +9,7 @@ import threading
 
 from scoop.config import Config
 from scoop.launch import exits
+from scoop.losses import Deaths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Origin:
         self._total = total
         self._copy = config.copy if copy is None else copy
         self._pid = os.getpid()
+        self._deaths_by_call = Deaths(config.crash_limit)
         self._abandoned = False
         self._finished = threading.Event()
         self._finish_lock = threading.RLock()
@@ -194,6 +196,12 @@ class Origin:
         self._clean()
         exits.forget(self)
         log.info("the workers of process %d have ended", self._pid)
+
+    def _note_death(self, report: dict[str, Any]) -> None:
+        """Count a worker's death for the call that it ran; from the limit on nobody runs that call again."""
+        deadly = self._deaths_by_call.note(report)
+        if deadly is not None:
+            self.session.send_deadly(*deadly)
 
 
 def set_up_log(config: Config) -> None:

@@ -202,6 +202,7 @@ class Pool(Origin):
             self.node.report_lost(incarnation, 0, 0, b"")
             return
         owner, task = blamed(running, incarnation)
+        self._note_death(message)
         log.warning(
             "worker %d (process %d) died: %s%s",
             index,

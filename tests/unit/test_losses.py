@@ -1,0 +1,49 @@
+"""Whose calls no process survives."""
+
+from __future__ import annotations
+
+import pytest
+
+from scoop import losses
+
+LEAF, OTHER = b"leaf" * 4, b"other" * 3 + b"."
+
+
+def death(lineage, **more):
+    running = [[1, 2, 0, 0, bytes(16), 0], [3, 4, 5, 0, lineage, 0]]
+    return {"pid": 11, "signal": 9, "exitcode": None, "running": running, **more}
+
+
+def test_a_call_is_deadly_from_the_limit_on_and_said_to_be_so_once():
+    deaths = losses.Deaths(3)
+    assert [deaths.note(death(lineage)) for lineage in (LEAF, OTHER, LEAF, OTHER)] == [None] * 4
+    lineage, loss = deaths.note(death(LEAF))
+    assert lineage == LEAF
+    error = losses.explain_loss(loss, "solve")
+    assert (error.task, error.pid, error.signal, error.attempts) == ("solve", 11, 9, 3)
+    assert deaths.note(death(LEAF)) is None
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"pid": 11, "signal": 9, "running": []},
+        {"pid": 11, "signal": 9},
+        death(LEAF, planned=True),
+        death(bytes(16)),  # which call it was is not known
+    ],
+)
+def test_what_says_nothing_of_a_call_does_not_count(report):
+    deaths = losses.Deaths(1)
+    assert deaths.note(report) is None
+
+
+def test_not_all_calls_are_remembered_for_ever(monkeypatch):
+    monkeypatch.setattr(losses, "LINEAGES_MAX", 10)
+    deaths = losses.Deaths(2)
+    for number in range(10):
+        assert deaths.note(death(bytes([number + 1]) * 16)) is None
+    assert deaths.note(death(bytes([1]) * 16)) is not None, "it was remembered, and is the latest now"
+    for number in range(20, 29):
+        deaths.note(death(bytes([number]) * 16))
+    assert deaths.note(death(bytes([2]) * 16)) is None, "the oldest is forgotten"
