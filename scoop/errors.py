@@ -9,7 +9,6 @@
      +- ResultNotPicklable      a task has worked, what it returned cannot travel
      +- RemoteError             stands in for a task's exception that cannot travel
      +- MissingGlobal           a pickle names something that does not exist in this process
-     +- NestingLimit            tasks wait for tasks more deeply than the limit allows
      +- CheckpointError         a checkpoint file is refused, or cannot be read
      +- ProtocolError           a peer sent something that makes no sense
      +- TransportError          a socket or the network failed (also an OSError)
@@ -34,7 +33,6 @@ __all__ = [
     "CheckpointError",
     "ForkedProcess",
     "MissingGlobal",
-    "NestingLimit",
     "NotPicklableError",
     "PoolLost",
     "ProtocolError",
@@ -181,13 +179,6 @@ class MissingGlobal(ScoopError):
         super().__init__(f"{missing} does not exist in this process")
         self.module = module
         self.qualname = qualname
-
-
-class NestingLimit(ScoopError):
-    """Tasks wait for tasks that wait for tasks, more deeply than the limit allows.
-
-    Usually a recursion without an end; otherwise raise the limit.
-    """
 
 
 class CheckpointError(ScoopError):

@@ -169,10 +169,22 @@ class AgentHandle:
                 self._end = True
                 break
             messages = self._decoder.feed(data)
-            self._stopped = self._stopped or any(message.get("op") == "stopped" for message in messages)
+            for message in messages:
+                if message.get("op") == "stopped":
+                    self._stopped = True
+                    self._tell_stuck(message.get("stuck") or [])
             if messages:
                 return messages
         return []
+
+    def _tell_stuck(self, pids: list[int]) -> None:
+        if pids:
+            print(
+                f"scoop: job {self.job} leaves processes behind that not even SIGKILL ends: {sorted(pids)}; "
+                "the kernel holds them, often for a file system that does not answer",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self, grace_s: float) -> list[Message]:
         """Stop workers and agent, and wait until they are gone: at most `grace_s` and some 8 s more.

@@ -22,7 +22,6 @@ SAMPLES = [
     errors.RemoteTraceback("Traceback\n  lines"),
     errors.MissingGlobal("module", "Name.inner"),
     errors.MissingGlobal("module"),
-    errors.NestingLimit("deep"),
     errors.CheckpointError("/tmp/run.ckpt", "others may write it"),
     errors.ProtocolError("what"),
     errors.TransportError("plain"),
