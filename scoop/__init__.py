@@ -33,6 +33,7 @@ __all__ = [
     "Future",
     "ScoopError",
     "__version__",
+    "attempt",
     "configure",
     "errors",
     "futures",
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scoop import errors, futures, shared
-    from scoop.current import configure
+    from scoop.current import attempt, configure
     from scoop.errors import ScoopError
     from scoop.executor import Executor
     from scoop.future import Future
@@ -119,6 +120,7 @@ _LAZY = {
     "Executor": "scoop.executor",
     "Future": "scoop.future",
     "ScoopError": "scoop.errors",
+    "attempt": "scoop.current",
     "configure": "scoop.current",
     "logger": "scoop.logs",
     "numpy_rng": "scoop.streams",

@@ -211,3 +211,22 @@ def initialize(data: bytes) -> None:
 
     (initializer, *initargs), _ = pickling.loads_args(data)
     initializer(*initargs)
+
+
+def attempt() -> int:
+    """Which try of the running task this is. Does not block.
+
+    A task whose process dies, or whose host is lost, is run again: what it did outside of its process may be
+    there already. A task that must not do that twice looks here first.
+
+    Returns:
+        1 for the first; more if an earlier one was lost, or may have been. A task that a task submits
+        begins with 1, also if that runs again; items of a map share the number of their piece. 1 in the
+        program itself.
+
+    Example:
+        >>> import scoop
+        >>> scoop.attempt()
+        1
+    """
+    return session.current_attempt() + 1 if session is not None else 1

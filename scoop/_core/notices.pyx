@@ -111,6 +111,11 @@ cdef class Notices(Hub):
         cdef Strand s = self.strand()
         return s.level != &s.base
 
+    def current_attempt(self):
+        """Return how often the running call was lost before this try; 0 outside of a task."""
+        cdef Strand s = self.strand()
+        return s.level.attempt if s.level != &s.base else 0
+
     def constant_arrived(self, name, data):
         """A shared constant arrived from another process, or that a call is deadly."""
         from scoop import shared

@@ -37,5 +37,9 @@ def test_cancel_does_not_change_its_mind(run: Run) -> None:
 def test_a_deadly_leaf_takes_no_more_than_the_crash_limit(run: Run, depth: int, pause: float) -> None:
     done = run("faults.py", "poison", str(depth), str(pause))
     assert done.stdout == "ok\n"
-    # The limit is 3; one more may be under way in the other worker, by a copy of a parent that was lost.
-    assert done.stderr.count("died: signal 9") <= 4
+    # The limit is 3; in each of the other three workers another copy may be under way by then.
+    assert done.stderr.count("died: signal 9") <= 6
+
+
+def test_a_task_knows_its_attempt(run: Run) -> None:
+    assert run("faults.py", "attempts").stdout == "ok\n"

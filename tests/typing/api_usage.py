@@ -85,6 +85,7 @@ def rest() -> None:
     assert_type(scoop.rng(), random.Random)
     scoop.rng(numpy=True).normal(size=3)
     scoop.numpy_rng().normal(size=3)
+    assert_type(scoop.attempt(), int)
     scoop.logger.info("%s %s", scoop.worker, scoop.SIZE)
     with scoop.no_switch():
         assert_type(scoop.IS_ORIGIN or scoop.IS_RUNNING, bool)

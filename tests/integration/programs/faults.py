@@ -89,6 +89,23 @@ def poison(depth, pause):
         assert ex.submit(pow, 2, 3).result(timeout=WAIT_S) == 8
 
 
+def third_time(_):
+    if scoop.attempt() < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return scoop.attempt()
+
+
+def below():
+    return scoop.attempt(), futures.submit(scoop.attempt).result()
+
+
+def attempts():
+    assert scoop.attempt() == 1, "in the program itself"
+    with scoop.Executor(2) as ex:
+        assert ex.submit(third_time, 0).result(timeout=WAIT_S) == 3
+        assert ex.submit(below).result(timeout=WAIT_S) == (1, 1)
+
+
 def signals():
     with scoop.Executor(1) as ex:
         pid = ex.submit(ignore_all_signals).result(timeout=WAIT_S)
