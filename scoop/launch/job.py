@@ -247,7 +247,7 @@ class Job(Origin):
         host.alive.discard(message["worker"])
         self._output.worker_ended(host.number * WORKERS_PER_HOST + message["worker"])
         self._note_death(message)
-        if not message.get("planned") and not self._finished.is_set():
+        if not message.get("planned") and not self._ending():
             which = f"{host.name}-{message['worker']}"
             log.warning("worker %s (process %d) died: %s", which, message["pid"], how_it_died(message))
 
@@ -318,7 +318,7 @@ class Job(Origin):
         if not self._running:
             self._fail(host, host.last_words() if host.hello is None else "its agent ended")
             return
-        if self._finished.is_set():
+        if self._ending():
             return
         if host.leaving:
             log.info("host %s has left", host.name)

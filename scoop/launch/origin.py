@@ -170,6 +170,10 @@ class Origin:
         self._finished.set()
         self._finish_lock = threading.RLock()
 
+    def _ending(self) -> bool:
+        """Whether the pool is at its end: that its processes go is no news then."""
+        return self._abandoned or self._finished.is_set()
+
     def _kill(self) -> None:
         """Let the processes of this pool end now. Does not wait."""
         raise NotImplementedError

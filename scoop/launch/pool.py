@@ -198,7 +198,7 @@ class Pool(Origin):
         self._deaths += message.get("exitcode") != 0
         incarnation = incarnation_of(self._base, index)
         running = message.get("running") or []
-        if self._finished.is_set() or (message.get("planned") and not running):
+        if self._ending() or (message.get("planned") and not running):
             self.node.report_lost(incarnation, 0, 0, b"")
             return
         owner, task = blamed(running, incarnation)
@@ -231,7 +231,7 @@ class Pool(Origin):
             self._output.worker_ended(index)
         self._alive.clear()
         with self._finish_lock:
-            if self._finished.is_set() or self._abandoned:
+            if self._ending():
                 return False
             if self._agents_started <= self.config.agent_restarts:
                 log.warning("the agent of this host died and its workers with it; starting them again")

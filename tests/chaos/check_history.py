@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -134,6 +135,7 @@ class History:
         self._values = Values()
         self._run_of: dict[str, str] = {}
         self._poisoned: set[str] = set()
+        self._unended: Counter[str] = Counter()  # runs without an end, of each task
 
     # ---------------------------------------------------------------------------------------- reading
 
@@ -273,7 +275,9 @@ class History:
         for what in self.left:
             self.complain("R3", f"left behind: {what}")
         deaths: dict[str, int] = {}
+        self._unended.clear()
         for submit in self.submits.values():
+            self._unended[submit.task] += sum(how is None for how in submit.runs.values())
             if self._values.kind(submit.task) == "p":
                 self._poisoned |= {process_of(run) for run, how in submit.runs.items() if how is None}
         for name, submit in self.submits.items():
@@ -327,8 +331,10 @@ class History:
     def _check_error(self, name: str, submit: Submit, error: str) -> None:
         kind = self._values.kind(submit.task)
         if error == CRASHED:
-            unended = sum(how is None for how in submit.runs.values())
-            if unended < self.limits["crashes"]:
+            # By all who have submitted it: a parent that runs again does. One may have been killed after it
+            # took the task and before it could note so.
+            unended = self._unended[submit.task]
+            if unended + bool(self.killed) < self.limits["crashes"]:
                 self.complain("S1", f"{name} ({submit.task}) is {error} after {unended} deaths")
         elif error == LOST:
             if not self.lost and len(submit.runs) <= self.limits["losses"]:
