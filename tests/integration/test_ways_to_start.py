@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,28 @@ def test_a_directory_with_a_main(run: Run, tmp_path: Path, environment: dict[str
             check=False,
         )
         assert (done.returncode, done.stdout) == (0, "3 ['q']\n"), done.stderr
+
+
+def test_sources_that_are_not_built_say_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    """`python -m scoop` in a checkout finds its sources before the scoop that is installed."""
+    import scoop
+
+    assert scoop.__file__ is not None
+    shutil.copytree(
+        Path(scoop.__file__).parent, tmp_path / "scoop", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    (tmp_path / "program.py").write_text("from scoop import futures\nprint(list(futures.map(abs, [1])))\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "scoop", "program.py"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"sources in {tmp_path}, which are not built" in done.stderr
 
 
 COUNT = """\
