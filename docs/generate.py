@@ -45,7 +45,8 @@ PURPOSE = {
     "FORM": "The answer to NEED.",
     "LOST": "The process that held this attempt is dead. `detail` says how, and is empty unless the "
     "task is to blame.",
-    "CONST": "A shared constant. The broker keeps it for processes that come later.",
+    "CONST": "A shared constant, or, under a name that no program can give, the lineage of a call that no "
+    "process survives. The broker keeps it for processes that come later.",
     "STOP": "No more work: finish and go. The origin says it to its broker when the job is over, and that "
     "passes it on.",
     "ASK": "The broker's processes could take so much more work than there is here; `idle` of them have "

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.stdlib cimport realloc
 
 from scoop_federation.world cimport (
-    BATCH, E_ASK, E_END, E_GIVE, FAN, GIVE_NS, LONG_US, M_CANCEL, M_LOST, M_REQUEST, M_RESULT, M_SURPLUS,
+    BATCH, E_ASK, E_END, E_GIVE, FAN, GIVE_NS, HOPS_MAX, LONG_US, M_CANCEL, M_LOST, M_REQUEST, M_RESULT, M_SURPLUS,
     M_TASK, M_WANT, ORIGIN_TASK_NS, ROOM_US, SPAWN_NS, WORKER_TASK_NS, World, item_t, message_t, node_t, task_t)
 
 
@@ -151,7 +151,7 @@ cdef class Workers(World):
         cdef int count = 0
         while n.want_us > 0 and count < BATCH:
             if n.queue_size and n.want_idle > 0 and n.running >= 0 and (
-                    self.tasks[n.queue[(n.queue_head + n.queue_size - 1) & 63]].hops < 16):
+                    self.tasks[n.queue[(n.queue_head + n.queue_size - 1) & 63]].hops < HOPS_MAX):
                 n.queue_size -= 1
                 task = n.queue[(n.queue_head + n.queue_size) & 63]
                 n.want_idle -= 1

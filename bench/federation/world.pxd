@@ -18,7 +18,8 @@ cdef enum:
     SPAWN_NS = 1000             # for each child that an inner node makes
     FAN = 8
     BATCH = 256
-    DETECT_NS = 20000000       # until the death of a host is known
+    HOPS_MAX = 16               # as in localq.pyx
+    DETECT_NS = 20000000        # until the death of a host is known
 
 cdef enum:
     BUCKETS = 16384

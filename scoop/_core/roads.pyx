@@ -271,7 +271,7 @@ cdef class Roads(Broker):
     cdef int _introduced(self, uint64_t number, bytes text) except -1:
         raise NotImplementedError
 
-    # ------------------------------------------------------------------------------------ guests
+    # ------------------------------------------------------------------------------------------ guests
 
     cdef void _on_agent(self, record_t *r) noexcept nogil:
         # Agents of other hosts do this and nothing else; and of theirs only.
@@ -303,6 +303,8 @@ cdef class Roads(Broker):
         lost.next = self.lost
         self.lost = lost
         return 0
+
+    # ------------------------------------------------------------------------------------ from Python
 
     def ended_links(self, double lease_s):
         """Whose connection has ended, or is unanswered for longer than the lease, if `watching`.
