@@ -20,8 +20,8 @@ DIRECTIVES = {
 }
 
 MODULES = (
-    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "federation"),
-    *("net", "links", "curve", "broker", "roads", "gateway", "store", "desk", "lead", "node"),
+    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "failover", "federation"),
+    *("net", "links", "curve", "broker", "roads", "peers", "gateway", "store", "desk", "lead", "node"),
     *("future", "runner", "hub", "notices", "ending", "session", "profiler"),
 )
 

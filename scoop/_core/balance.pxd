@@ -22,6 +22,7 @@ cdef struct btask_t:
     uint8_t flags
     uint8_t hops
     uint8_t cancelled       # in the queue: to be dropped; at a node: its owner is dead
+    uint8_t doubtful        # at a broker that is another one than when it was given there
     int32_t owner_slot      # -1: its owner is a node of another broker
     int32_t node            # -1: in the queue
     int32_t giver           # the node that sent it here
@@ -60,6 +61,7 @@ cdef class Balance:
     cdef readonly size_t queued
     cdef readonly int64_t queued_us
     cdef int cursor
+    cdef public bint successor              # a broker with our number has been before: see failover.pyx
     cdef public int hops_max                # a task that has moved so often goes to no other broker
     cdef readonly int64_t typical_us        # the run time of tasks seen lately
     cdef readonly uint64_t dispatched

@@ -5,6 +5,7 @@ from scoop._core.outbox import Outbox
 @final
 class Balance:
     hops_max: int
+    successor: bool
     def __new__(cls, out: Outbox, home: int = 0) -> Balance: ...
     @property
     def home(self) -> int: ...

@@ -215,7 +215,7 @@ cdef class Balance:
         if not self.nodes[node].peer and owner != self.nodes[node].incarnation:
             # A node speaks for its own tasks, and for those that it holds.
             task = self._find(owner, id)
-            if task == NULL or task.node != node:
+            if task.node != node if task != NULL else not self.successor:
                 self.dropped += 1
                 return -1
         self._received(node, owner, est_us)
@@ -283,7 +283,7 @@ cdef class Balance:
         if at >= 0 and self.nodes[at].peer and self.nodes[at].alive:
             # Whoever gave it answers for it until it is known here: what a dying broker has sent may be lost.
             self.out.put(A_HOLD, at, NULL, owner, id, attempt, hops)
-        if at >= 0 and self.way_to(owner) < 0:
+        if at >= 0 and self.way_to(owner) < 0 and (not self.successor or self.slot_of(owner) >= 0):
             self.out.put(A_CANCEL, peer, NULL, owner, id, attempt, CANCEL_ORPHAN)
         # Notices from different brokers overtake each other: the one with more hops is the later one.
         if task == NULL or task.node < 0 or not self.nodes[task.node].peer or (
@@ -302,7 +302,7 @@ cdef class Balance:
         # A result from elsewhere may overtake the notice of who has the task; of our own nodes only the holder has one.
         if task != NULL and (task.node == node or (task.node >= 0 and self.nodes[node].peer)):
             self._forget(task)
-        elif not self.nodes[node].peer:
+        elif not self.nodes[node].peer and (task != NULL or not self.successor):
             self.dropped += 1
             return -1
         return self.way_to(owner)

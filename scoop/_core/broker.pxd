@@ -48,6 +48,7 @@ cdef class Broker:
     cdef void settle(self) noexcept nogil
     cdef buf_t *out_of(self, int slot) noexcept nogil
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil
+    cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil
     cdef void _on_const(self, int slot, record_t *r) noexcept nogil
     cdef void _on_lost(self) noexcept nogil

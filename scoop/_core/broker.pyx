@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from scoop._core.balance cimport NODES_MAX
+from scoop._core.failover cimport holds
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.net cimport (
     message_close, message_data, message_init, message_size, poll_for)
@@ -15,8 +16,8 @@ from scoop._core.outbox cimport (
     A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
-    K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME, PROTOCOL_VERSION,
-    ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
+    K_HOLD, K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME,
+    PROTOCOL_VERSION, ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
 cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
@@ -104,7 +105,8 @@ cdef class Broker:
         return count
 
     cdef void _hello(self, uint64_t peer, const char *data, size_t size) noexcept nogil:
-        # A stranger's first record must be HELLO with the incarnation that is its identity.
+        # A stranger's first record must be HELLO with the incarnation that is its identity. Only who knew the broker
+        # before us may have something on its way, and says HELLO then.
         cdef reader_t reader
         cdef record_t r
         cdef uint64_t[3] numbers
@@ -113,8 +115,13 @@ cdef class Broker:
         reader.data = data
         reader.size = size
         reader.pos = 0
-        if next_record(&reader, &r) != 1 or r.kind != K_HELLO or r.num[1] != peer or (
-                r.num[2] != PROTOCOL_VERSION):
+        slot = next_record(&reader, &r)
+        if slot == 1 and r.kind != K_HELLO and self.balance.successor:
+            slot = self.balance.on_hello(peer, True)    # until it says what it is
+            if slot >= 0:
+                self.feed(slot, data, size)
+            return
+        if slot != 1 or r.kind != K_HELLO or r.num[1] != peer or r.num[2] != PROTOCOL_VERSION:
             self.malformed += 1
             return
         slot = self.balance.on_hello(peer, r.num[3] == ROLE_ORIGIN)
@@ -173,17 +180,39 @@ cdef class Broker:
             if to >= 0 and self.balance.nodes[to].alive:
                 put_record(self.out_of(to), K_ANSWER, 5, &r.num[1])
         elif r.kind == K_NEED:
-            self._forward(self.balance.way_to(r.num[F_OWNER]), r)
+            self._on_need(r)
         elif r.kind == K_FORM:
             # Whoever could send another's functions could have anything run in its name.
             if self.balance.nodes[slot].peer or r.num[2] == self.balance.nodes[slot].incarnation:
                 self._forward(self.balance.way_to(r.num[1]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
+        elif r.kind == K_HOLD:
+            holds(self.balance, slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4])
+        elif r.kind == K_HELLO:
+            if self.balance.successor:
+                self.balance.nodes[slot].source = r.num[3] == ROLE_ORIGIN
         elif r.kind == K_LEAVE:
             self.balance.on_leave(slot)
             if r.num[1]:
                 put_record(self.out_of(slot), K_STOP, 1, &grace)    # all that it has said before is read
+
+    cdef void _on_need(self, record_t *r) noexcept nogil:
+        # For one who is dead we answer: the task that needs it is of no use.
+        cdef int to = self.balance.way_to(r.num[F_OWNER])
+        cdef uint64_t[3] numbers
+        cdef span_t none
+        if to >= 0:
+            self._forward(to, r)
+            return
+        to = self.balance.way_to(r.num[3])
+        if to >= 0 and (not self.balance.successor or self.balance.slot_of(r.num[F_OWNER]) >= 0):
+            numbers[0] = r.num[3]
+            numbers[1] = r.num[1]
+            numbers[2] = r.num[2]
+            none.data = NULL
+            none.size = 0
+            put_blob(self.out_of(to), K_FORM, 3, numbers, none)
 
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil:
         cdef held_t *held = <held_t *>malloc(sizeof(held_t) + r.size)

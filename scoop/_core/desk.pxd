@@ -11,6 +11,8 @@ from scoop._core.wire cimport record_t, span_t
 
 cdef class Desk(Store):
     cdef void _requeue(self, call_t *call) noexcept nogil
+    cdef void _on_probe(self, uint64_t now) noexcept nogil
+    cdef void _say_held(self, call_t *call) noexcept nogil
     cdef int handle(self, const char *data, size_t size, uint64_t now) noexcept nogil
     cdef void complete(self, call_t *call) noexcept nogil
     cdef void _notice(self, call_t *call) noexcept nogil
@@ -21,6 +23,7 @@ cdef class Desk(Store):
     cdef void _on_answer(self, record_t *r) noexcept nogil
     cdef void _on_lost(self, record_t *r) noexcept nogil
     cdef void _lost(self, call_t *call, ruling_t ruling, span_t detail) noexcept nogil
+    cdef void _drop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil
     cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,
                            span_t data) noexcept nogil

@@ -10,14 +10,14 @@ from libc.string cimport memcpy
 from scoop._core.call cimport (
     M_ASKED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
-from scoop._core.localq cimport ring_push
+from scoop._core.localq cimport ring_pop, ring_push
 from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
 from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
-    CANCEL_LOOK, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS, F_TASK_EST,
-    F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER, K_CANCEL, K_CONST,
-    K_FORM, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST, O_MISSING, V_HELD, V_NOT_STARTED,
-    V_STARTED, V_UNKNOWN, next_record, put_blob, put_record, reader_t)
+    CANCEL_LOOK, CANCEL_ORPHAN, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS,
+    F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER,
+    K_CANCEL, K_CONST, K_FORM, K_HOLD, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST,
+    O_MISSING, V_HELD, V_NOT_STARTED, V_STARTED, V_UNKNOWN, next_record, put_blob, put_raw, put_record, reader_t)
 
 
 cdef class Desk(Store):
@@ -34,6 +34,8 @@ cdef class Desk(Store):
         reader.pos = 0
         pthread_mutex_lock(&self.lock)
         self.now_ns = now
+        if size == 0:
+            self._on_probe(now)
         while True:
             got = next_record(&reader, &r)
             if got <= 0:
@@ -48,6 +50,41 @@ cdef class Desk(Store):
         if got < 0:
             self.malformed += 1
         return got
+
+    cdef void _on_probe(self, uint64_t now) noexcept nogil:
+        # (locked) The broker sends an empty frame on each new connection. After the first one it is a successor, which
+        # knows nothing of us and what we hold; all that was asked for, on either side, is forgotten. What was said
+        # before the first one may have been said to one that died before it could answer.
+        cdef size_t at
+        self.probes += 1
+        put_raw(&self.out, self.hello.data, self.hello.size)
+        self.queue.forget_request()
+        self.surplus_told = 0
+        if self.probes == 1:
+            return
+        for at in range(self.queue.foreign.count):
+            self._say_held(self.queue.foreign.items[(self.queue.foreign.head + at) & self.queue.foreign.mask])
+        for at in range(self.queue.parked.count):
+            self._say_held(self.queue.parked.items[(self.queue.parked.head + at) & self.queue.parked.mask])
+        for at in range(self.begun.mask + 1 if self.begun.mask else 0):
+            if self.begun.cells[at].key != 0:
+                self._say_held(<call_t *>self.begun.cells[at].value)
+        put_raw(&self.out, self.constants.data, self.constants.size)
+        while self.queue.parked.count:
+            self.queue.put_foreign(ring_pop(&self.queue.parked))    # to ask for their functions again
+        self.ask_again_ns = now
+        self.want_us = 0
+        self.want_idle = 0
+        self.begin_looking(now)
+
+    cdef void _say_held(self, call_t *call) noexcept nogil:
+        cdef uint64_t[5] numbers
+        numbers[0] = call.owner
+        numbers[1] = call.id
+        numbers[2] = call.attempt
+        numbers[3] = call.hops
+        numbers[4] = 0
+        put_record(&self.out, K_HOLD, 5, numbers)
 
     cdef void _on_record(self, record_t *r) noexcept nogil:
         cdef span_t none
@@ -67,7 +104,10 @@ cdef class Desk(Store):
         elif r.kind == K_NEED:
             self._on_need(r)
         elif r.kind == K_FORM:
-            self._keep_parcel(K_FORM, r.num[2], r.num[3], none, r.span[4])
+            if r.span[4].size:
+                self._keep_parcel(K_FORM, r.num[2], r.num[3], none, r.span[4])
+            else:
+                self._drop_parked(r.num[2], r.num[3])
         elif r.kind == K_LOST:
             self._on_lost(r)
         elif r.kind == K_CONST:
@@ -242,6 +282,22 @@ cdef class Desk(Store):
         blob.data = form.blob
         blob.size = form.blob_size
         put_blob(&self.out, K_FORM, 3, numbers, blob)
+
+    cdef void _drop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil:
+        # (locked) Nobody has the function any more: the owner is dead, and so is what it wanted.
+        cdef call_t *call = self.queue.pop_parked(owner, fn)
+        cdef uint64_t[5] numbers
+        self.ask_again_ns = self.now_ns
+        while call != NULL:
+            numbers[0] = owner
+            numbers[1] = call.id
+            numbers[2] = call.attempt
+            numbers[3] = V_NOT_STARTED
+            numbers[4] = CANCEL_ORPHAN
+            put_record(&self.out, K_ANSWER, 5, numbers)     # brokers are to know that it is not here any more
+            free(call.data)
+            free(call)
+            call = self.queue.pop_parked(owner, fn)
 
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,
                            span_t data) noexcept nogil:

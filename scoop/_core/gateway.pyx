@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free
 
 from scoop._core.broker cimport Broker
+from scoop._core.failover cimport holds_there
 from scoop._core.libzmq cimport ZMQ_POLLIN, zmq_msg_t, zmq_pollitem_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns, poll_all
 from scoop._core.outbox cimport A_ASK, A_CREDIT, A_HINT, A_HOLD, A_REFUSE, A_SEND_TASK, action_t
@@ -16,9 +17,8 @@ from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
-    K_SURPLUS, K_TASK, K_WELCOME, PROTOCOL_VERSION, ROLE_AGENT, ROLE_ORIGIN, buf_free, next_record, put_raw,
-    put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_HELLO, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
+    K_SURPLUS, K_TASK, K_WELCOME, ROLE_AGENT, buf_free, next_record, put_record, put_task, reader_t)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -26,10 +26,9 @@ cdef extern from "sched.h" nogil:
 cdef enum:
     MESSAGES_PER_SOCKET = 512
     SPIN_NS = 100000            # so long the next message is looked for before the broker sleeps
-    ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
 
 
-cdef class Gateway(Roads):
+cdef class Gateway(Peers):
     """The broker of one host of a federation.
 
     Args:
@@ -38,44 +37,10 @@ cdef class Gateway(Roads):
     """
 
     def __cinit__(self, Socket socket=None, uint64_t number=0):
-        self.federation = Federation(self.out, number)
         self.may_spin = len(os.sched_getaffinity(0)) > 1
 
     def __dealloc__(self):
         buf_free(&self.hint)
-
-    def add_peer(self, uint64_t number, str address not None, str meta not None, bytes key not None, bint neighbour):
-        """Get to know another broker; nothing is sent before there is something for it.
-
-        Args:
-            number: its number.
-            address, meta: where it listens, for tasks and for subscribers.
-            key: its public key.
-            neighbour: whether to listen to its hints.
-        """
-        cdef int slot
-        if number == self.number:
-            raise ValueError(f"two brokers of this job have the number {number}; start one of them again")
-        slot = self.balance.on_peer(number)
-        if slot < 0 or self.federation.on_peer(number, slot, neighbour) < 0:
-            raise MemoryError("there are too many brokers")
-        if self.know(number, address, meta, key, slot, neighbour):
-            self._offer_constants(slot)
-        if self.watching:
-            with nogil:
-                self.settle()           # they greet each other at once
-
-    def remove_peer(self, uint64_t number):
-        """A broker is gone, and its workers with it: what they held is lost, and its owners send it again."""
-        cdef int slot = self.balance.slot_of(number)
-        if slot < 0:
-            return
-        self.part(number, slot)
-        self.federation.on_gone(slot)
-        with nogil:
-            self.balance.on_lost(slot, 0, 0, 1)
-            self._carry_out(NULL, 0)
-            self.settle()
 
     def report_lost(self, uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail not None):
         """A process of this host is dead; see `Node.report_lost`."""
@@ -131,28 +96,7 @@ cdef class Gateway(Roads):
     cdef void _publish(self) noexcept nogil:
         self.meta.send(&self.hint)
 
-    cdef uint64_t _now_us(self) noexcept nogil:
-        return now_ns() // 1000
-
-    def _offer_constants(self, int slot):
-        # Those that nodes of ours have set; others come from their own brokers.
-        cdef held_t *held = self.constants
-        cdef reader_t reader
-        cdef record_t r
-        while held != NULL:
-            reader.data = held.data
-            reader.size = held.size
-            reader.pos = 0
-            if next_record(&reader, &r) == 1 and self.balance.slot_of(r.num[1]) >= 0:
-                put_raw(self.out_of(slot), held.data, held.size)
-            held = held.next
-
     # --------------------------------------------------------------------------------------- receiving
-
-    cdef int _introduced(self, uint64_t number, bytes text) except -1:
-        address, meta, key = text.split(b" ")
-        self.add_peer(number, address.decode(), meta.decode(), key, True)
-        return 0
 
     cdef void _receive_hints(self) noexcept nogil:
         cdef zmq_msg_t message
@@ -203,41 +147,16 @@ cdef class Gateway(Roads):
             self.federation.on_refuse(slot, r.num[1], <int64_t>r.num[2], r.num[3], self._now_us())
         elif r.kind == K_WELCOME:
             self._on_origin_at(slot, r)
-        elif r.kind == K_HOLD:
+        elif r.kind == K_HELLO:
+            self._on_peer_hello(slot, r)
+        elif r.kind == K_HOLD and not holds_there(
+                self.balance, slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5]):
             self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])
         elif r.kind == K_STOP:
             self.stop_all = True
             self.stopped = True
-        elif r.kind != K_REQUEST and r.kind != K_SURPLUS and r.kind != K_LEAVE:
+        elif r.kind not in (K_REQUEST, K_SURPLUS, K_LEAVE, K_HOLD):
             Broker._on_record(self, slot, r)
-
-    cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil:
-        if r.num[2] == ORIGIN_HERE:
-            self.origin_at = self.balance.nodes[slot].incarnation
-        if not self.told[slot]:
-            self._greet(slot)           # each side notes the connection by what comes
-
-    cdef void _announce(self) noexcept nogil:
-        # All brokers are to know each other, and that the origin is here: with us it is gone.
-        cdef int slot
-        self.newcomers = False
-        for slot in range(self.balance.node_count):
-            if self.roles[slot] == ROLE_ORIGIN and self.balance.nodes[slot].alive:
-                self.has_origin = True
-        for slot in range(self.balance.node_count):
-            if self.greets and self.balance.nodes[slot].incarnation != self.greets:
-                continue
-            if self.balance.nodes[slot].peer and self.balance.nodes[slot].alive and (
-                    self.told[slot] != 1 + self.has_origin):
-                self._greet(slot)
-
-    cdef void _greet(self, int slot) noexcept nogil:
-        cdef uint64_t[3] numbers
-        self.told[slot] = 1 + self.has_origin
-        numbers[0] = PROTOCOL_VERSION
-        numbers[1] = ORIGIN_HERE if self.has_origin else 0
-        numbers[2] = 0
-        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
 
     cdef void _on_ask(self, int slot, record_t *r) noexcept nogil:
         cdef int32_t idle = 0
@@ -253,6 +172,7 @@ cdef class Gateway(Roads):
             self._on_lost()
         if self.newcomers:
             self._announce()
+        self._end_doubts()
         self._stop_nodes()
         self._carry_out(NULL, 0)        # what peers have asked for is credit before tasks are given out
         self.balance.match()
@@ -267,8 +187,13 @@ cdef class Gateway(Roads):
         cdef int64_t tasks = self.balance.spare(&work)
         self.federation.decide(lack, idle, tasks, work, ahead, self._now_us())
 
-    cdef int64_t _patience_us(self) noexcept nogil:
+    cdef uint64_t _next_us(self) noexcept nogil:
+        # When a turn is due without any message; 0: never.
         cdef uint64_t until = self.federation.next_us()
+        return self.doubts_until_us if until == 0 or 0 < self.doubts_until_us < until else until
+
+    cdef int64_t _patience_us(self) noexcept nogil:
+        cdef uint64_t until = self._next_us()
         cdef uint64_t now
         if until == 0:
             return -1

@@ -15,10 +15,14 @@ cdef enum ruling_t:
     R_CANCELLED = 5
     R_STARTED = 6       # it can no longer be cancelled or called back
 
+cdef enum:
+    UNKNOWN_FOR_S = 8       # mostly; soon after the broker has been started again less
+
 cdef class Ledger:
     cdef table_t open               # id -> call
     cdef readonly int crash_limit
     cdef readonly int loss_limit
+    cdef public int unknown_for_s       # what nobody knows for so long is issued again
     cdef readonly uint64_t duplicates
     cdef readonly uint64_t reissued
 

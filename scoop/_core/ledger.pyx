@@ -7,11 +7,7 @@ worker died while running it is issued again until the crash limit.
 
 from scoop._core.call cimport M_CRASHED, S_EXPORTED
 from scoop._core.table cimport table_free, table_get, table_pop, table_put
-from scoop._core.wire cimport CANCEL_RECALL, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN
-
-cdef enum:
-    UNKNOWN_FOR_S = 8       # what nobody knows for so long is issued again
-
+from scoop._core.wire cimport CANCEL_DROP, T_RETRIED, V_NOT_STARTED, V_STARTED, V_UNKNOWN
 
 cdef class Ledger:
     """Calls of this owner that are elsewhere.
@@ -24,6 +20,7 @@ cdef class Ledger:
     def __cinit__(self, int crash_limit=3, int loss_limit=10):
         self.crash_limit = crash_limit
         self.loss_limit = loss_limit
+        self.unknown_for_s = UNKNOWN_FOR_S
 
     def __dealloc__(self):
         table_free(&self.open)
@@ -81,14 +78,15 @@ cdef class Ledger:
         if verdict != V_NOT_STARTED:
             return R_IGNORE
         table_pop(&self.open, id)
-        return R_REQUEUE if mode == CANCEL_RECALL else R_CANCELLED
+        # Dropped because we were taken for dead it is as if it had been asked back.
+        return R_CANCELLED if mode == CANCEL_DROP else R_REQUEUE
 
     cdef ruling_t _unknown(self, call_t *call, uint32_t now_s) noexcept nogil:
         # On its way for a moment; or what it, or its result, was in is gone, and nobody has seen it end.
         if call.unknown_s == 0:
             call.unknown_s = now_s
             return R_IGNORE
-        if now_s < call.unknown_s + UNKNOWN_FOR_S:
+        if now_s < call.unknown_s + self.unknown_for_s:
             return R_IGNORE
         call.unknown_s = 0
         call.attempt += 1

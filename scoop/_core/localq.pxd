@@ -47,6 +47,10 @@ cdef class LocalQueue:
     cdef int park(self, call_t *call) noexcept nogil
     # The function has arrived: its calls wait for their turn again.
     cdef void unpark(self, uint64_t owner, uint64_t fn) noexcept nogil
+    # It will not: takes one of its calls out, NULL if there is none.
+    cdef call_t *pop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil
     # Whether to ask the broker for work now, and for how much (0: no).
     cdef uint64_t hunger(self, bint idle) noexcept nogil
     cdef void granted(self, uint64_t est_us) noexcept nogil
+    # What was asked for will not come.
+    cdef void forget_request(self) noexcept nogil

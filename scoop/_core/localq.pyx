@@ -189,6 +189,15 @@ cdef class LocalQueue:
             else:
                 ring_push(&self.parked, call)
 
+    cdef call_t *pop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil:
+        cdef size_t i
+        cdef call_t *call
+        for i in range(self.parked.count):
+            call = self.parked.items[(self.parked.head + i) & self.parked.mask]
+            if call.owner == owner and call.fn == fn:
+                return _ring_remove(&self.parked, owner, call.id, call.attempt)
+        return NULL
+
     cdef call_t *pop_stale(self) noexcept nogil:
         return ring_pop(&self.stale)
 
@@ -215,3 +224,7 @@ cdef class LocalQueue:
         self.room_us -= <int64_t>est_us
         if self.room_us < 0:
             self.room_us = 0
+
+    cdef void forget_request(self) noexcept nogil:
+        self.asked_idle = False
+        self.room_us = 0

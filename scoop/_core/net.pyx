@@ -18,8 +18,9 @@ from posix.unistd cimport close, read, write
 
 from scoop._core.libzmq cimport (
     ETERM, ZMQ_DEALER, ZMQ_DONTWAIT, ZMQ_IO_THREADS, ZMQ_LAST_ENDPOINT, ZMQ_LINGER,
-    ZMQ_MAX_SOCKETS, ZMQ_PAIR, ZMQ_POLLIN, ZMQ_PUB, ZMQ_RCVHWM, ZMQ_REP, ZMQ_ROUTER, ZMQ_ROUTER_HANDOVER,
-    ZMQ_ROUTER_MANDATORY, ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, ZMQ_SUB, zmq_api_t, zmq_pollitem_t)
+    ZMQ_MAX_SOCKETS, ZMQ_PAIR, ZMQ_POLLIN, ZMQ_PROBE_ROUTER, ZMQ_PUB, ZMQ_RCVHWM, ZMQ_REP, ZMQ_ROUTER,
+    ZMQ_ROUTER_HANDOVER, ZMQ_ROUTER_MANDATORY, ZMQ_ROUTING_ID, ZMQ_SNDHWM, ZMQ_SNDMORE, ZMQ_SUB, zmq_api_t,
+    zmq_pollitem_t)
 
 from scoop.errors import ForkedProcess, TransportError
 
@@ -177,6 +178,13 @@ cdef class Socket:
     cdef int set_bytes(self, int option, bytes value) except -1:
         return check_rc(api.setsockopt(self.handle, option, <const char *>value, len(value)), f"option {option}",
                         self.endpoint)
+
+    def announce(self):
+        """Have a router send an empty frame on each connection that begins; before `bind`.
+
+        It tells whoever connects again that this may be another process.
+        """
+        self.set_number(ZMQ_PROBE_ROUTER, 1)
 
     def bind(self, str endpoint not None):
         """Listen at `endpoint`; raises TransportError naming it."""

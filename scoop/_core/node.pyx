@@ -11,7 +11,8 @@ from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set
 from scoop._core.wire cimport (
-    CANCEL_RECALL, K_GONE, K_GUEST, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_record, span_t)
+    CANCEL_RECALL, K_GONE, K_GUEST, K_HELLO, K_STOP, PROTOCOL_VERSION, ROLE_ORIGIN, put_blob, put_raw,
+    put_record, span_t)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -195,7 +196,8 @@ cdef class Node(Lead):
         numbers[3] = self.pid
         span.data = text
         span.size = len(text)
-        put_blob(&self.desk.out, K_HELLO, 4, numbers, span)
+        put_blob(&self.desk.hello, K_HELLO, 4, numbers, span)
+        put_raw(&self.desk.out, self.desk.hello.data, self.desk.hello.size)
         self.start_leading()
 
     def close(self):

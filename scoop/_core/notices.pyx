@@ -11,7 +11,7 @@ from scoop._core.call cimport M_PROMOTED, M_STARTED, S_EXPORTED, S_QUEUED, call_
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
 from scoop._core.runner cimport Strand
-from scoop._core.wire cimport K_CONST, buf_t, put_array, put_bin, put_uint
+from scoop._core.wire cimport K_CONST, buf_t, put_array, put_bin, put_raw, put_uint
 
 cdef bytes DEADLY = b"\0deadly "      # before the lineage of a call that no process survives
 
@@ -156,13 +156,19 @@ cdef class Notices(Hub):
         return 0
 
     cdef int _send_constant(self, bytes key, bytes data) except -1:
-        cdef buf_t *out = &self.desk.out
+        # Kept for a broker that may come after this one.
+        cdef buf_t *out = &self.desk.constants
+        cdef size_t before
         pthread_mutex_lock(&self.desk.lock)
+        before = out.size
         put_array(out, 4)
         put_uint(out, K_CONST)
         put_uint(out, self.desk.incarnation)
         put_bin(out, key, len(key))
         put_bin(out, data, len(data))
+        put_raw(&self.desk.out, out.data + before, out.size - before)
+        if self.node.broker is not None:
+            out.size = before       # it goes when we go
         pthread_mutex_unlock(&self.desk.lock)
         self.node.hurry()
         return 0

@@ -30,6 +30,7 @@ cdef class Roads(Broker):
     cdef uint64_t *dialled          # by slot: its name on the road, of each dial another one
     cdef uint64_t dials
     cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
+    cdef uint64_t *pids             # by slot: of the successor that is a broker's process
     cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
     cdef bint newcomers             # somebody has come since the others were told
     cdef link_t *links              # by slot, if `watching`

@@ -18,8 +18,8 @@ from scoop._core.libzmq cimport (
 from scoop._core.links cimport LINK_DOWN, LINK_SILENT, link_note, link_state, link_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns
 from scoop._core.wire cimport (
-    K_GONE, K_GUEST, K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, buf_free, buf_t, next_record, put_raw,
-    reader_t, record_t)
+    K_GONE, K_GUEST, K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, ROLE_SUCCESSOR, buf_free, buf_t, next_record,
+    put_raw, reader_t, record_t)
 from scoop._core.wire import encode
 
 cdef enum:
@@ -43,7 +43,9 @@ cdef class Roads(Broker):
         self.told = <uint8_t *>calloc(NODES_MAX, 1)
         self.links = <link_t *>calloc(NODES_MAX, sizeof(link_t))
         self.dialled = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
-        if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL or self.dialled == NULL:
+        self.pids = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
+        if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL or (
+                self.dialled == NULL or self.pids == NULL):
             raise MemoryError
 
     def __dealloc__(self):
@@ -52,6 +54,7 @@ cdef class Roads(Broker):
         free(self.told)
         free(self.links)
         free(self.dialled)
+        free(self.pids)
 
     def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None):
         """Open the sockets to other hosts.
@@ -74,6 +77,7 @@ cdef class Roads(Broker):
         self.gate = Gate(context, unknown)
         self.door = Socket(context, "router", b"", 1000)
         keys.guard(self.door)
+        self.door.announce()
         self.road = Socket(context, "router", me, 1000)
         self.meta = Socket(context, "pub", b"", 0)
         keys.guard(self.meta)
@@ -90,7 +94,8 @@ cdef class Roads(Broker):
     def introduce(self, str address not None, str meta not None):
         """Set the addresses under which other hosts reach this broker; it names them when it says hello."""
         text = b" ".join([address.encode(), meta.encode(), self.keys.public])
-        self.introduction = encode(K_HELLO, self.number, PROTOCOL_VERSION, ROLE_BROKER, os.getpid(), text)
+        role = ROLE_SUCCESSOR if self.balance.successor else ROLE_BROKER
+        self.introduction = encode(K_HELLO, self.number, PROTOCOL_VERSION, role, os.getpid(), text)
 
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
         # Notes how to reach a broker. Nothing is sent before there is something for it.
@@ -221,7 +226,7 @@ cdef class Roads(Broker):
         if next_record(&reader, &r) != 1 or r.kind != K_HELLO:
             self.malformed += 1
             return
-        if r.num[3] == ROLE_BROKER and not by_block and r.num[1] == peer and (
+        if r.num[3] in (ROLE_BROKER, ROLE_SUCCESSOR) and not by_block and r.num[1] == peer and (
                 r.num[2] == PROTOCOL_VERSION):
             with gil:
                 try:

@@ -50,7 +50,7 @@ cdef class Runner(Runtime):
     cdef public bint interrupted   # Ctrl-C: the KeyboardInterrupt that follows belongs to no task
     cdef dict functions         # (owner, number) -> callable, least recently used first
     cdef dict deadly            # lineage of a call that no process survives -> how the last one died; None: none
-    cdef set asked              # (owner, number) of functions that calls are parked for
+    cdef dict asked             # (owner, number) of functions that calls are parked for: since when
     cdef uint64_t last_owner
     cdef uint32_t last_fn
     cdef object last_function

@@ -36,6 +36,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     FUNCTIONS_MAX = 4096        # functions of other owners kept here
+    AGAIN_NS = 1000000000   # for a function that has not come: question or answer may be lost
     FLUSH_RUN_NS = 100000       # the result of a task this long does not wait for company
 
 cdef dict MODULES = sys.modules
@@ -65,7 +66,7 @@ cdef class Runner(Runtime):
         self.base_context = context
         self.is_origin = is_origin
         self.functions = {}
-        self.asked = set()
+        self.asked = {}
         self.strands = threading.local()
         self.main_strand = Strand(True)
 
@@ -287,9 +288,9 @@ cdef class Runner(Runtime):
         key = (call.owner, call.fn)
         fn = self.functions.get(key)
         if fn is None:
-            new = key not in self.asked
+            new = self.asked.get(key, 0) <= self.desk.ask_again_ns or now_ns() - <uint64_t>self.asked[key] >= AGAIN_NS
             if new:
-                self.asked.add(key)
+                self.asked[key] = now_ns()
                 numbers[0] = call.owner
                 numbers[1] = call.fn
                 numbers[2] = self.desk.incarnation
@@ -364,7 +365,7 @@ cdef class Runner(Runtime):
                 self.functions[key] = data
                 if len(self.functions) > FUNCTIONS_MAX:
                     del self.functions[next(iter(self.functions))]
-                self.asked.discard(key)
+                self.asked.pop(key, None)
                 pthread_mutex_lock(&self.desk.lock)
                 self.desk.queue.unpark(parcel.owner, parcel.number)
                 pthread_mutex_unlock(&self.desk.lock)

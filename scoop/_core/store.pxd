@@ -37,6 +37,7 @@ cdef struct parcel_t:
 cdef enum:
     STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
     LATE_NS = 5000000000    # and for so long, whether they are still there; again and again
+    LOOKS = 4               # so often, less one, all that is elsewhere is asked after when the broker is another one
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
 cdef enum:
@@ -80,6 +81,12 @@ cdef class Store:
     cdef uint64_t stalled_ns        # when stalled calls were last looked for
     cdef uint64_t renewed_ns        # when those that were asked about may be asked about again
     cdef uint64_t now_ns            # the time of the frame at hand
+    cdef buf_t hello                # our first record, once it is written
+    cdef buf_t constants            # those that this process has set, as records
+    cdef int probes                 # how often a connection to the broker has begun
+    cdef uint64_t ask_again_ns      # functions that were asked for until then are to be asked for again
+    cdef int looks_left
+    cdef uint64_t look_at_ns
     cdef public bint draining       # a wait for nothing in particular ends when nothing is outstanding
     cdef size_t asked_from          # where the next look for stalled calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
@@ -107,6 +114,8 @@ cdef class Store:
     cdef void give_back(self, call_t *call) noexcept nogil
     cdef void leave_if_done(self) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil
+    cdef void begin_looking(self, uint64_t now) noexcept nogil
+    cdef void look_for_all(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil
     cdef bint wait_changed(self, uint64_t deadline_ns) noexcept nogil

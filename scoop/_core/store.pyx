@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, timespec
 from cpython.object cimport PyObject
 
 from scoop._core.call cimport M_ASKED, M_NOTIFY, M_PROMOTED, M_SUSPENDED, S_EXPORTED
+from scoop._core.ledger cimport UNKNOWN_FOR_S
 from scoop._core.localq cimport ring_pop
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport put_scalar
@@ -34,6 +35,8 @@ cdef extern from "pthread.h" nogil:
 cdef enum:
     STALLED_ASKED_MAX = 4
     UNKNOWN_EST_US = 10000      # what a function that never ran counts as (design, section 4)
+    FIRST_LOOK_NS = 500000000   # after the broker has been started again
+    NEXT_LOOK_NS = 1500000000
 
 
 cdef class Store:
@@ -71,6 +74,8 @@ cdef class Store:
         table_free(&self.forms)
         table_free(&self.begun)
         buf_free(&self.out)
+        buf_free(&self.hello)
+        buf_free(&self.constants)
         pthread_cond_destroy(&self.changed)
         pthread_cond_destroy(&self.noticeable)
         pthread_mutex_destroy(&self.lock)
@@ -235,6 +240,8 @@ cdef class Store:
         cdef size_t tried = 0, at
         cdef int most = STALLED_ASKED_MAX
         cdef bint late = now - self.arrived_ns >= LATE_NS
+        if self.looks_left and now >= self.look_at_ns:
+            self.look_for_all(now)
         if now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS or (self.remote_only and not late):
             return
         self.stalled_ns = now
@@ -256,6 +263,38 @@ cdef class Store:
             if most == 0:
                 break
         self.asked_from += tried + 1
+        pthread_mutex_unlock(&self.lock)
+
+    cdef void begin_looking(self, uint64_t now) noexcept nogil:
+        # (locked) The broker is another one, and may not know what has become of our calls.
+        cdef size_t at
+        self.looks_left = LOOKS
+        self.look_at_ns = now + FIRST_LOOK_NS
+        self.ledger.unknown_for_s = 1
+        for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
+            if self.ledger.open.cells[at].key != 0:
+                (<call_t *>self.ledger.open.cells[at].value).marks &= ~M_ASKED
+
+    cdef void look_for_all(self, uint64_t now) noexcept nogil:
+        # Everybody has had time to say what he holds. Of what nobody knows the first answer is noted and the second
+        # one believed; the third question is for those whose answer was lost too, and the fourth time is the end.
+        cdef call_t *call
+        cdef uint64_t[4] numbers
+        cdef size_t at
+        self.looks_left -= 1
+        self.look_at_ns = now + NEXT_LOOK_NS
+        if self.looks_left == 0:
+            self.ledger.unknown_for_s = UNKNOWN_FOR_S
+            return
+        pthread_mutex_lock(&self.lock)
+        for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
+            if self.ledger.open.cells[at].key != 0:
+                call = <call_t *>self.ledger.open.cells[at].value
+                numbers[0] = self.incarnation
+                numbers[1] = call.id
+                numbers[2] = call.attempt
+                numbers[3] = CANCEL_LOOK
+                put_record(&self.out, K_CANCEL, 4, numbers)
         pthread_mutex_unlock(&self.lock)
 
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil:

@@ -42,6 +42,7 @@ cdef enum:
     ROLE_ORIGIN = 2
     ROLE_BROKER = 3
     ROLE_AGENT = 4      # lets others in, and tells of those that are dead
+    ROLE_SUCCESSOR = 5  # a broker in the place of one that has died
 
 # Bits of a task's flags.
 cdef enum:

@@ -34,7 +34,7 @@ TABLE = {
     K_ASK: ("ASK", "broker to broker", (("need_us", "u"), ("idle", "u"))),
     K_REFUSE: ("REFUSE", "broker to broker", (("referral", "u"), ("tasks", "u"), ("age_us", "u"))),
     K_HINT: ("HINT", "broker to neighbours", (("broker", "u"), ("sequence", "u"), ("tasks", "u"), ("work_us", "u"))),
-    K_HOLD: ("HOLD", "holding broker to owner's broker", (
+    K_HOLD: ("HOLD", "holding broker to owner's broker, node to its broker's successor", (
         ("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("giver", "u"))),
     K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
     K_GUEST: ("GUEST", "agent to broker", (("node", "u"), ("key", "b"))),

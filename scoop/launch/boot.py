@@ -143,7 +143,7 @@ def hold_on(node: Node, address: str, door: dict[str, Any]) -> Lifeline:
         if time.monotonic() > deadline:
             raise SystemExit(f"the broker at {address} does not take this worker")
         time.sleep(0.002)
-    return Lifeline(node, address, door["lease_s"], door["grace_s"])
+    return Lifeline(node, address, door["lease_s"], door["grace_s"], door.get("looks", 2))
 
 
 def broker_main(spec: dict[str, Any], _: int) -> int:

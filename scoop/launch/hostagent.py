@@ -34,6 +34,7 @@ AHEAD = 16
 READ_SIZE = 64 << 10
 LOOKS_PER_LEASE = 6
 BROKER_END_S = 2.0
+QUICK_S, QUICK_LIMIT = 1.0, 3  # a broker that dies so soon after its start, so often in a row, is given up
 _IN, _OUT = 3, 4
 
 
@@ -47,6 +48,10 @@ class HostAgent(Agent):
         self._broker_decoder = Decoder()
         self._run_dir = ""
         self._waiting: Message | None = None  # for the broker of another host
+        self._told_broker: list[Message] = []  # what one that follows it is to hear too
+        self._bound: list[str] | None = None
+        self._broker_started = 0.0
+        self._broker_deaths = 0  # in a row, each soon after its start
         self._let_in = 0
         self._admits = False
         from scoop.launch.keyring import libzmq_version, versions
@@ -161,6 +166,8 @@ class HostAgent(Agent):
 
     def _start_broker(self, message: Message) -> None:
         sys.path[:] = message["sys_path"]
+        message["broker"].setdefault("keys", os.urandom(32))  # they never leave this host
+        self._broker_started = time.monotonic()
         ours, theirs = socket.socketpair()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
@@ -190,12 +197,22 @@ class HostAgent(Agent):
             for descriptor in (*self._readers, self._out, self._wake_end):
                 os.close(descriptor)
             self._epoll.close()
-            spec = {**message["broker"], "socket": message["spec"]["broker"], "_link": link}
+            before = {"bound": self._bound, "told": self._told_broker} if self._bound is not None else None
+            spec = {
+                **message["broker"],
+                "socket": message["spec"]["broker"],
+                "_link": link,
+                "before": before,
+            }
             process.run_entry(BROKER_ENTRY, spec, 0)
         finally:
             os._exit(1)
 
     def _tell_broker(self, message: Message) -> None:
+        if message["op"] == "lost":  # a successor is to know who is dead, no more: it does not know the task
+            self._told_broker.append({**message, "owner": 0, "task": 0, "detail": b""})
+        else:
+            self._told_broker.append(message)
         if self._broker is None:
             return
         self._broker.setblocking(True)  # it reads in each turn
@@ -215,15 +232,20 @@ class HostAgent(Agent):
         except OSError:
             data = b""
         if not data:
-            descriptor = self._broker.detach()
-            self._broker = None
-            self._unwatch(descriptor)
+            self._drop_broker()
             return
         for message in self._broker_decoder.feed(data):
             if message["op"] == "cut":
                 self._cut(message["how"])
-            else:
+            elif message["op"] != "broker" or self._bound is None:  # a successor says nothing new
+                self._bound = message.get("bound", self._bound)
                 self.send(message)
+
+    def _drop_broker(self) -> None:
+        if self._broker is not None:
+            descriptor = self._broker.detach()
+            self._broker = None
+            self._unwatch(descriptor)
 
     def _cut(self, how: str) -> None:
         if self._stopping:  # at the end of a job everybody goes
@@ -267,8 +289,19 @@ class HostAgent(Agent):
             return
         code = os.waitstatus_to_exitcode(status)
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
-        self._fail(f"the broker of this host (process {pid}) ended with {how}")
-        self._stop(0.0)
+        how = f"the broker of this host (process {pid}) ended with {how}"
+        quick = time.monotonic() < self._broker_started + QUICK_S
+        self._broker_deaths = self._broker_deaths + 1 if quick else 1
+        if self._bound is None or self._start is None or self._broker_deaths > QUICK_LIMIT:
+            self._fail(how)
+            self._stop(0.0)
+            return
+        # Another one with its number, keys and addresses; see failover.pyx for what is lost.
+        self._drop_broker()
+        self._broker_decoder = Decoder()
+        self._kept.discard(pid)
+        self.send({"op": "succession", "how": how})
+        self._start_broker(self._start)
 
     # -------------------------------------------------------------------------------------------- end
 

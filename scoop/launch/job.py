@@ -237,6 +237,8 @@ class Job(Origin):
                     other.send({"op": "admitted"})
         elif op == "silent":
             self._on_silent(message)
+        elif op == "succession" and not self._ending():
+            log.warning("host %s: %s; it is started again", host.name, message["how"])
         elif op == "leaving":
             host.leaving = True
             log.info("host %s leaves: it was told to by a signal", host.name)

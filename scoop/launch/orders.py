@@ -8,6 +8,7 @@ import sys
 
 from scoop.launch import logs
 from scoop.launch.origin import place_of_profiles
+from scoop.launch.vigil import ENDED_LOOKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,4 +74,5 @@ def _door(host: HostLink, config: Config) -> dict[str, Any]:
         "public": host.leader.broker["public"],
         "lease_s": config.lease,
         "grace_s": config.stop_grace,
+        "looks": ENDED_LOOKS,
     }

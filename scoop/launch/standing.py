@@ -22,12 +22,12 @@ from scoop._core.gateway import Gateway
 from scoop._core.net import Context, Socket
 from scoop.launch import keyring, process
 from scoop.launch.invitation import Agency, Invitation
-from scoop.launch.vigil import Vigil
+from scoop.launch.vigil import ROLE_BROKER, Vigil
 
 LOOK_S = 0.5
 """How often brokers that have not been found are looked for, and those that are gone."""
 
-ROLE_ORIGIN, ROLE_BROKER = 2, 3
+ROLE_ORIGIN = 2
 
 SELF_TEST_S = 3.0
 ANSWER_S = 5.0

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from scoop._core.node import Node
 
 LOOK_S = 1.0
+ENDED_LOOKS = 5
+"""A broker that its agent started may be followed by another one, in less time than so many looks."""
+
 STANDS, SILENT, ENDED = 1, 2, 3
+ROLE_BROKER = 3
 
 
 class Vigil:
@@ -26,13 +30,15 @@ class Vigil:
     Args:
         gateway: the broker.
         lease_s: how long a host may be silent, kernel included.
+        looks: in so many looks in a row the connection of a broker must be seen ended.
     """
 
-    def __init__(self, gateway: Gateway, lease_s: float) -> None:
+    def __init__(self, gateway: Gateway, lease_s: float, looks: int = 2) -> None:
         self._gateway = gateway
         self._lease_s = lease_s
         self._due = 0.0
-        self._ending: set[int] = set()
+        self._ending: dict[int, int] = {}  # who was seen ended, and how often in a row
+        self._looks = looks
         gateway.watching = True
 
     def gone(self) -> list[tuple[int, int, str]]:
@@ -40,18 +46,19 @@ class Vigil:
 
         `how` is empty for one who had said that it would leave.
 
-        A connection must be seen ended twice: an agent, who knows more of how its worker died, comes first.
+        A connection must be seen ended twice at least: an agent, who knows more of how its worker died, comes
+        first.
         """
         now = time.monotonic()
         if now < self._due:
             return []
         self._due = now + LOOK_S
         found = self._gateway.ended_links(self._lease_s)
-        before, self._ending = self._ending, {number for number, _, ended, _ in found if ended}
+        self._ending = {number: self._ending.get(number, 0) + 1 for number, _, ended, _ in found if ended}
         return [
             (number, role, "" if leaving else how(ended, self._lease_s))
             for number, role, ended, leaving in found
-            if not ended or number in before
+            if not ended or self._ending[number] >= (self._looks if role == ROLE_BROKER else 2)
         ]
 
 
@@ -60,14 +67,14 @@ def how(ended: bool, lease_s: float) -> str:
     return "its connection has ended" if ended else f"its host has not answered for {lease_s:g} s"
 
 
-def watch_broker(node: Node, lease_s: float, over: threading.Event) -> str:
+def watch_broker(node: Node, lease_s: float, over: threading.Event, looks: int = 2) -> str:
     """Block until the broker is gone, and return how; nothing if it has said STOP, or it is `over`."""
-    ended_before = False
+    ended = 0
     while not over.wait(LOOK_S) and not node.stopped:
         state = node.link_state(lease_s)
-        if state == SILENT or (state == ENDED and ended_before):
+        ended = ended + 1 if state == ENDED else 0
+        if state == SILENT or ended >= looks:
             return "" if node.stopped else how(state == ENDED, lease_s)
-        ended_before = state == ENDED
     return ""
 
 
@@ -79,23 +86,25 @@ class Lifeline:
         address: of the broker, for messages.
         lease_s: see `Vigil`.
         grace_s: time to leave for the task that runs.
+        looks: in so many looks in a row the connection must be seen ended.
 
     Attributes:
         lost: what happened to the broker; empty while it is there.
         over: to be set when the worker serves no more.
     """
 
-    def __init__(self, node: Node, address: str, lease_s: float, grace_s: float) -> None:
+    def __init__(self, node: Node, address: str, lease_s: float, grace_s: float, looks: int = 2) -> None:
         self.lost = ""
         self.over = threading.Event()
         self._node = node
         self._address = address
         self._lease_s = lease_s
         self._grace_s = grace_s
+        self._looks = looks
         threading.Thread(target=self._watch, name="scoop-vigil", daemon=True).start()
 
     def _watch(self) -> None:
-        gone = watch_broker(self._node, self._lease_s, self.over)
+        gone = watch_broker(self._node, self._lease_s, self.over, self._looks)
         if gone:
             self.lost = f"the broker at {self._address} is gone: {gone}"
             self._node.stop()

@@ -18,6 +18,7 @@ A folder holds text files; their lines are words separated by single spaces, eac
                 limit late N                    so many lates are no complaint
                 kill PROCESS                    the driver has killed it
                 lost HOST                       ... all of a host
+                broken HOST HOST                connections, or a broker: what was in it may run again
                 fault ANYTHING                  faults that end no process
                 left ANYTHING                   found after the end: process, directory, segment
                 ended STATUS                    of the program; last line

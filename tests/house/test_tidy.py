@@ -16,7 +16,7 @@ from scoop._core import wire
 LINES_MAX = 400
 PURE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
-PURE = {"wire", "scalars", "table", "outbox", "localq", "ledger", "balance", "federation"}
+PURE = {"wire", "scalars", "table", "outbox", "localq", "ledger", "balance", "failover", "federation"}
 FILES = sources.source_files()
 CORE = sources.PACKAGE / "_core"
 
@@ -119,7 +119,7 @@ HEARD_BY = {
     "broker to node, origin to broker": ["desk", "gateway"],
     "broker to broker": ["gateway"],
     "broker to neighbours": ["gateway"],
-    "holding broker to owner's broker": ["gateway"],
+    "holding broker to owner's broker, node to its broker's successor": ["broker", "gateway"],
 }
 
 

@@ -126,11 +126,10 @@ def test_a_dead_worker_elsewhere_is_replaced_and_its_task_runs_again(launch, unt
     assert "died: signal 9" in err
 
 
-@pytest.mark.parametrize("victim", ["scoop-agent", "scoop-broker"])
-def test_a_lost_host_costs_time_only(launch, until, victim):
+def test_a_lost_host_costs_time_only(launch, until):
     process = launch("--hosts", "127.0.0.1", "node2", "node3", "-n", "6", arguments=("1500",))
     assert process.stdout.readline() == "go\n"
-    found = until(lambda: pids("node3", victim), f"{victim} on node3")
+    found = until(lambda: pids("node3", "scoop-agent"), "the agent on node3")
     time.sleep(0.3)
     os.kill(found[0], signal.SIGKILL)
     status, out, err = ended(process)
@@ -138,6 +137,21 @@ def test_a_lost_host_costs_time_only(launch, until, victim):
     assert out.split()[-2:] == ["1500", "1024"]
     assert "host node3 is gone" in err
     until(lambda: not pids("node3", "scoop-w0"), "nothing left on node3")
+
+
+@pytest.mark.parametrize("host", ["node1", "node3"])
+def test_a_broker_that_dies_is_followed_by_another_one(launch, until, host):
+    process = launch("--hosts", "127.0.0.1", "node2", "node3", "-n", "6", arguments=("1500",))
+    assert process.stdout.readline() == "go\n"
+    for _ in range(2):
+        found = until(lambda: pids(host, "scoop-broker"), f"the broker on {host}")
+        time.sleep(0.3)  # tasks are on their way, or not: either must end well
+        os.kill(found[0], signal.SIGKILL)
+        until(lambda before=found: pids(host, "scoop-broker") not in ([], before), "its successor")
+    status, out, err = ended(process)
+    assert (status, out) == (0, "node1 node2 node3 1500 1024\n"), err
+    assert err.count("ended with signal 9; it is started again") == 2
+    assert "is gone" not in err
 
 
 COUNTED = """\

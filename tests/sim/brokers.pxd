@@ -20,6 +20,7 @@ cdef class Lines:
     cdef int linked             # slots whose link is known
     cdef void expect(self, uint64_t incarnation, link_t *link) noexcept
     cdef void join(self, Broker broker) noexcept
+    cdef void replace(self, Broker broker, uint64_t incarnation, link_t *link) noexcept
     cdef void send(self, Broker broker, int slot) noexcept nogil
 
 cdef class SimBroker(Broker):
@@ -31,6 +32,7 @@ cdef class SimGateway(Gateway):
     cdef int index
     cdef bint alive
     cdef bint doomed            # the others have been told that it is gone; it runs on for a while
+    cdef uint64_t up_at         # it is dead, and its successor is there then; 0: it lives, or has none
     cdef uint64_t paused_until
     cdef message_t *inbox
     cdef message_t *inbox_last

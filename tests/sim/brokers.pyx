@@ -32,6 +32,14 @@ cdef class Lines:
             self.links[self.linked] = <link_t *><size_t>self.expected.pop(incarnation, 0)
             self.linked += 1
 
+    cdef void replace(self, Broker broker, uint64_t incarnation, link_t *link) noexcept:
+        # In place of the one that was there, if there was one.
+        cdef int slot = broker.balance.slot_of(incarnation)
+        if 0 <= slot < self.linked:
+            self.links[slot] = link
+        else:
+            self.expect(incarnation, link)
+
     cdef void send(self, Broker broker, int slot) noexcept nogil:
         if broker.outs[slot].size == 0:
             return
@@ -133,7 +141,7 @@ cdef class SimGateway(Gateway):
 
     cdef void arm(self) noexcept nogil:
         # The limit of its next poll.
-        cdef uint64_t until = self.federation.next_us()
+        cdef uint64_t until = self._next_us()
         if until == 0:
             self.timer_at = 0
             return

@@ -17,6 +17,7 @@ cdef enum event_kind_t:
     E_DRIVE = 10        # the driver thread looks for stalled calls; `arg` its generation
     E_GONE = 11         # a broker is told that broker `arg` is gone
     E_END_HOST = 12     # all processes of host `arg` end
+    E_SUCCEED = 13      # another broker takes the place of the one of host `arg`
 
 cdef struct event_t:
     uint64_t at
@@ -58,6 +59,7 @@ cdef struct link_t:
     uint64_t limit          # messages after this one are lost
     uint64_t rng
     uint64_t hold_until     # nothing arrives before: the way is cut for a while
+    uint64_t connects_at    # who dies before has sent nothing
     uint32_t loss           # of 1,000 messages so many are lost: hints only
     bint hints
     message_t *flying       # newest first

@@ -10,9 +10,11 @@ from scoop_sim.runner cimport Runner
 cdef class Hosts(Runner):
     cdef dict plan
     cdef list gateways              # empty: one host, whose broker is in the origin
+    cdef list reported              # incarnations of processes whose death has been told
     cdef link_t **links
     cdef int link_count
     cdef uint64_t last_fault
+    cdef uint64_t last_succession       # when a broker last died that was followed by another one
     cdef uint64_t pending           # faults, and their notices, that are still to come
     cdef link_t *_new_link(self, int to, uint64_t source) except NULL
     cdef int _start_hosts(self, int count) except -1
@@ -24,6 +26,9 @@ cdef class Hosts(Runner):
     cdef int _turn(self, SimGateway g) except -1
     cdef int _lose_host(self, int host, int64_t lives_us, bint silent) except -1
     cdef int _end_host(self, int host) except -1
+    cdef int _end_broker(self, int host, int64_t down_us) except -1
+    cdef int _succeed(self, int host) except -1
+    cdef int _let_in_again(self, SimGateway g, Process p) except -1
     cdef int _tell_gone(self, SimGateway g, uint64_t number) except -1
     cdef int _disturb(self, str kind, int one, int other, int64_t us) except -1
     cdef str busy_with(self)

@@ -9,11 +9,14 @@ of what it has sent is lost, on each of its links another one.
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from scoop._core.wire import TABLE, decode
+from scoop._core.balance cimport home_of
+from scoop._core.wire cimport K_HELLO, PROTOCOL_VERSION, ROLE_SUCCESSOR, buf_t
+from scoop._core.wire import TABLE, decode, encode
 
 from scoop_sim.brokers cimport SimGateway
 from scoop_sim.events cimport (
-    E_END_HOST, E_FRAME, E_GONE, E_TURN, event_t, link_arrived, link_free, link_t, message_t, queue_put,
+    E_END_HOST, E_FRAME, E_GONE, E_SUCCEED, E_TURN, event_t, link_arrived,
+    link_send, link_free, link_t, message_t, queue_put,
     rng_next)
 from scoop_sim.process cimport Process
 from scoop_sim.runner cimport Runner
@@ -123,7 +126,7 @@ cdef class Hosts(Runner):
             return 0
         if not g.alive:
             self.pending -= event.kind == E_GONE
-            return 0
+            return 0                    # a successor is told by its agent
         if g.paused_until > self.queue.now:
             queue_put(&self.queue, g.paused_until, event.kind, event.proc, event.arg, NULL)
             return 0
@@ -142,7 +145,7 @@ cdef class Hosts(Runner):
 
     cdef int _lose_suffix(self, link_t *link) except -1:
         # What its sender has sent last is lost; how much, nobody knows.
-        cdef uint64_t flying = link.sent - link.delivered
+        cdef uint64_t flying = link.sent - link.delivered if link.connects_at <= self.queue.now else 0
         if link.limit > link.sent:
             link.limit = link.delivered + rng_next(&self.rng) % (flying + 1)
         return 0
@@ -153,7 +156,7 @@ cdef class Hosts(Runner):
         if not self.gateways:
             return False
         g = self.gateways[host]
-        return g.doomed or not g.alive
+        return g.doomed or not (g.alive or g.up_at)
 
     cdef int _lose_host(self, int host, int64_t lives_us, bint silent) except -1:
         # `lives_us`: how long it lives on when the others are told, -1: it is dead before; `silent`: cut off as well.
@@ -169,7 +172,7 @@ cdef class Hosts(Runner):
         g.doomed = True
         if silent:
             for other in self.gateways:
-                if other is not g:
+                if other is not g and g.roads[other.index] != NULL and other.roads[g.index] != NULL:
                     self._lose_suffix(g.roads[other.index])
                     self._lose_suffix(other.roads[g.index])
         if lives_us < 0:
@@ -201,7 +204,89 @@ cdef class Hosts(Runner):
                 self.bury(p)
         return 0
 
+    cdef int _end_broker(self, int host, int64_t down_us) except -1:
+        # The broker of a host alone. What its kernel had not sent yet is lost, and all that was on its way to it; what
+        # others send from now on waits until they have connected to its successor.
+        cdef SimGateway g = self.gateways[host]
+        cdef SimGateway other
+        cdef Process p
+        cdef uint64_t up_at = self.queue.now + <uint64_t>max(down_us, <int64_t>0) * 1000
+        cdef link_t *link
+        cdef int i
+        if not g.alive or g.doomed:
+            return 0
+        self.say(self.processes[0], f"the broker of host {host} dies, for {down_us} us", -1)
+        self.count.successions += 1
+        self.count.faults += 1
+        self.last_fault = self.last_succession = up_at
+        g.alive = False
+        g.up_at = up_at
+        g.drop_inbox()
+        for i in range(self.link_count):
+            if self.links[i].source == g.number:
+                self._lose_suffix(self.links[i])
+            elif self.links[i].to == -1 - host and not self.links[i].hints:
+                self.links[i].limit = min(self.links[i].limit, self.links[i].delivered)
+        for other in self.gateways:
+            if other is not g and other.roads[host] != NULL:
+                link = self._new_link(-1 - host, other.number)
+                link.delay_ns = other.roads[host].delay_ns
+                link.hold_until = max(up_at, other.roads[host].hold_until)
+                link.connects_at = up_at
+                other.roads[host] = link
+                other.lines.replace(other, g.number, link)
+        for p in self.processes:
+            if p.host == host and p.alive and p.up != NULL:
+                p.up = self._new_link(-1 - host, p.desk.incarnation)
+                p.up.hold_until = p.up.connects_at = up_at
+        return self.later(max(down_us, <int64_t>0), E_SUCCEED, 0, host)
+
+    cdef int _succeed(self, int host) except -1:
+        cdef SimGateway before = self.gateways[host]
+        cdef SimGateway g
+        cdef SimGateway other
+        cdef Process p
+        cdef buf_t hello
+        cdef bytes frame
+        if before.doomed:
+            return 0                    # the whole host has been lost meanwhile
+        g = SimGateway(None, before.number)
+        g.successor = True
+        g.clock = &self.queue
+        g.index = host
+        g.told, g.holds, g.parked, g.unparked = before.told, before.holds, before.parked, before.unparked
+        g.at_limit = before.at_limit
+        self.gateways[host] = g
+        frame = encode(K_HELLO, g.number, PROTOCOL_VERSION, ROLE_SUCCESSOR, self.count.successions, b"")
+        for other in self.gateways:
+            if other is g or other.doomed:
+                continue                # its agent knows who is gone
+            self._connect(g, other)
+            if other.balance.slot_of(g.number) >= 0:
+                hello.data = frame
+                hello.size = len(frame)
+                link_send(g.roads[other.index], &hello)
+        for p in self.processes:
+            if p.host == host and p.alive and p.greeted:
+                self._let_in_again(g, p)
+        for incarnation in self.reported:
+            if home_of(incarnation) == g.number:
+                g.report_lost(incarnation, 0, 0, b"")
+        return self._turn(g)
+
+    cdef int _let_in_again(self, SimGateway g, Process p) except -1:
+        # A connection to a broker begins with an empty frame from there.
+        cdef buf_t empty
+        cdef link_t *down = self._new_link(p.index, g.number)
+        g.lines.replace(g, p.desk.incarnation, down)
+        empty.data = NULL
+        empty.size = 0
+        link_send(down, &empty)
+        return 0
+
     cdef int _tell_gone(self, SimGateway g, uint64_t number) except -1:
+        if g.balance.slot_of(number) < 0:
+            return 0                    # it has never known it
         self.last_fault = self.queue.now
         self.say(self.processes[0], f"broker {g.number} is told that {number} is gone", -1)
         self.count.lost_moving += g.balance.nodes[g.balance.slot_of(number)].given
@@ -216,6 +301,8 @@ cdef class Hosts(Runner):
         if not self.gateways or one == other or max(one, other) >= len(self.gateways):
             return 0
         a, b = self.gateways[one], self.gateways[other]
+        if a.roads[b.index] == NULL or b.roads[a.index] == NULL:
+            return 0                    # a successor does not know who was lost before
         self.last_fault = max(self.last_fault, self.queue.now + <uint64_t>us * 1000)
         self.count.cuts += 1
         self.count.faults += 1
@@ -242,7 +329,8 @@ cdef class Hosts(Runner):
         for p in self.processes:
             if p.alive and (not (p.blocked or p.driver_leads) or p.paused_until > self.queue.now or p.inbox != NULL or (
                     p.desk.out.size or p.desk.ledger.open.count or p.desk.queue.own_count or p.suspended or
-                    p.desk.queue.foreign_count or p.desk.queue.parked.count or p.posted != NULL or p.cur != NULL)):
+                    p.desk.queue.foreign_count or p.posted != NULL or p.cur != NULL or (
+                        p.desk.queue.parked.count and not self.count.successions))):
                 return f"process {p.index}"
         for g in self.gateways:
             if g.alive and (g.inbox != NULL or g.paused_until > self.queue.now or g.balance.queued):

@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "a function has come and its calls stay parked",
         "localq",
-        "if call.owner == owner and call.fn == fn:",
-        "if call.owner == owner and call.fn != fn:",
+        "if call.owner == owner and call.fn == fn:\n                self.put",
+        "if call.owner == owner and call.fn != fn:\n                self.put",
     ),
     Mutant(
         "a call that is taken stays counted",
@@ -155,6 +155,18 @@ MUTANTS = (
     ),
     Mutant("an asker is granted nothing", "federation", "(max(1, wanted) * mean)", "(0 * mean)"),
     Mutant("who has asked once never asks again", "federation", "now >= self.asked_until:", "now < 0:"),
+    # ---------------------------------------------------------------------------------------- failover
+    Mutant(
+        "a successor is not told what its nodes hold",
+        "desk",
+        "put_record(&self.out, K_HOLD, 5, numbers)",
+        "pass",
+    ),
+    Mutant("a successor's nodes do not ask for work again", "desk", "self.queue.forget_request()", "pass"),
+    Mutant(
+        "what was lost with a broker is not issued again", "failover", "b._lose(task, 1, False)", "i += 1"
+    ),
+    Mutant("owners do not ask a successor", "store", "self.looks_left = LOOKS", "self.looks_left = 0"),
     # ---------------------------------------------------------------- what joins the machines: drivers
     Mutant(
         "a death before the hello is forgotten",
@@ -165,8 +177,8 @@ MUTANTS = (
     Mutant(
         "a result is sent twice",
         "broker",
-        "            self._forward(to, r)\n",
-        "            self._forward(to, r)\n            self._forward(to, r)\n",
+        "self._forward(to, r)\n        elif r.kind == K_REQUEST",
+        "self._forward(to, r)\n            self._forward(to, r)\n        elif r.kind == K_REQUEST",
     ),
     Mutant("a cancel is not answered", "desk", "put_record(&self.out, K_ANSWER, 5, numbers)", "pass"),
     Mutant(
@@ -184,9 +196,7 @@ MUTANTS = (
     ),
     Mutant("a death is not passed on to the broker", "lead", "self.broker.lost = self.posted", "pass"),
     Mutant("a task's journey is not counted", "gateway", "r.num[F_TASK_HOPS] + 1", "r.num[F_TASK_HOPS]"),
-    Mutant(
-        "a lost broker's tasks are not given up", "gateway", "self.balance.on_lost(slot, 0, 0, 1)", "pass"
-    ),
+    Mutant("a lost broker's tasks are not given up", "peers", "self.balance.on_lost(slot, 0, 0, 1)", "pass"),
 )
 
 
@@ -229,9 +239,10 @@ def _search(seeds_max: int, folders: list[str]) -> int:
     import oracle
     import seeds
 
-    # Whether work is shared at all; what once failed; then one host and several, by turns.
+    # Whether work is shared at all; what once failed; then one host, several, and brokers that die, by turns.
     why = oracle.sharing(job)
-    order = [*oracle.kept_seeds(), *(i // 2 + (seeds.MANY_FAULTS if i % 2 else 0) for i in range(seeds_max))]
+    starts = (0, seeds.MANY_FAULTS, seeds.SUCCESSIONS)
+    order = [*oracle.kept_seeds(), *(i // 3 + starts[i % 3] for i in range(seeds_max))]
     for tried, seed in enumerate(order):
         if why:
             print(why, file=sys.stderr)

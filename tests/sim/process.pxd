@@ -107,7 +107,7 @@ cdef class Process(Node):
     cdef int page_count             # what the agent reads after a death
     cdef uint64_t page[4]           # root owner, root id, owner, id
     cdef set known                  # (owner, function)
-    cdef set asked                  # the same, on its way
+    cdef dict asked                 # the same, on its way: since when
     cdef list forms
     cdef bint finished              # the program has ended
     cdef bint greeted               # its HELLO is on its way

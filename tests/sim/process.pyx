@@ -11,7 +11,7 @@ from scoop._core.call cimport M_ASKED
 from scoop._core.desk cimport pthread_mutex_trylock, pthread_mutex_unlock
 from scoop._core.node cimport MAY_RESUME, MAY_WORK, W_TIMEOUT
 from scoop._core.wire cimport (
-    CANCEL_ORPHAN, CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, ROLE_ORIGIN, buf_t, put_blob, record_t, span_t)
+    CANCEL_ORPHAN, CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, ROLE_ORIGIN, buf_t, put_blob, put_raw, record_t, span_t)
 
 from scoop_sim.events cimport E_BLOCK, E_DRIVE, E_TIMER, link_send, queue_put
 
@@ -51,7 +51,7 @@ cdef class Process(Node):
         self.alive = True
         self.slowness = 1.0
         self.known = set()
-        self.asked = set()
+        self.asked = {}
         self.forms = []
 
     def say_hello(self, int role):
@@ -65,7 +65,8 @@ cdef class Process(Node):
         numbers[3] = self.index
         span.data = "w"
         span.size = 1
-        put_blob(&self.desk.out, K_HELLO, 4, numbers, span)
+        put_blob(&self.desk.hello, K_HELLO, 4, numbers, span)
+        put_raw(&self.desk.out, self.desk.hello.data, self.desk.hello.size)
 
     # ------------------------------------------------------------------------------- what the links do
 
@@ -147,7 +148,7 @@ cdef class Process(Node):
 
     cdef void drive_on(self, bint slept) noexcept nogil:
         # One turn of the driver thread, which then sleeps until something comes or calls may have stalled.
-        if slept and self.desk.ledger.open.count and not self.desk.remote_only:
+        if slept and self.desk.ledger.open.count:
             self._receive(self.queue.now)
             self.desk.ask_stalled(self.queue.now)
         self.turn(-1)
@@ -205,7 +206,7 @@ cdef class Process(Node):
         while True:
             if slept or self.inbox != NULL or not self._may_sleep():
                 # The turn in which poll() slept is over, or it has no reason to sleep.
-                if slept and self.desk.ledger.open.count and not self.desk.remote_only:
+                if slept and self.desk.ledger.open.count:
                     self._receive(now)
                     self.desk.ask_stalled(now)
                 self.turn(0)

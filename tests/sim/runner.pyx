@@ -10,7 +10,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from scoop._core.call cimport (
-    call_t, form_t, M_ASKED, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
+    call_t, form_t, M_ASKED, M_KEPT, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.localq cimport ring_push
 from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK
 from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, put_result, span_t
@@ -222,6 +222,7 @@ cdef class Runner(Stacks):
             f.ended += 1
             self.count.cancel_here += 1
         elif not frame.asked and f.c.state == S_EXPORTED:
+            f.c.marks &= ~M_KEPT
             p.desk.ask_back(&f.c, CANCEL_DROP)
             frame.asked = True
             frame.asked_at = self.queue.now
@@ -236,8 +237,9 @@ cdef class Runner(Stacks):
         if frame.asked and f.c.state == S_CANCELLED:
             self.count.cancel_there += 1
         elif frame.asked:
+            f.c.marks |= M_KEPT
             self.count.cancel_late += 1
-            if self.queue.now >= frame.asked_at + ANSWER_NS and p.slowness == 1.0 and not self.count.pauses:
+            if self.queue.now >= frame.asked_at + ANSWER_NS and p.slowness == 1.0 and self.timely():
                 self.fail("cancel() had no answer for a second", f.spec)
         frame.asked = False
         frame.pc += 1

@@ -16,6 +16,10 @@ MANY_FAULTS = 2_000_000
 """And seeds from here on longer programs and more faults."""
 
 
+SUCCESSIONS = 3_000_000
+"""And seeds from here on brokers that die and are followed by others."""
+
+
 DURATIONS = ("tiny", "short", "mixed", "skewed", "long")
 EVEN = ("tiny", "short", "long")
 """Kinds whose mean is a good estimate."""
@@ -193,6 +197,19 @@ def _several(dice: random.Random, many: bool) -> tuple[programs.Program, Plan]:
 def make(seed: int) -> tuple[programs.Program, Plan]:
     """The program and the plan of a seed: one host, or several from `SEVERAL` on."""
     dice = random.Random(seed)
+    if seed >= SUCCESSIONS:
+        program, plan = _several(dice, many=dice.random() < 0.5)
+        last_us = max([10_000, *(at_us for at_us, *_ in plan["faults"])])
+        plan["faults"] += [
+            (
+                dice.randrange(last_us),
+                "broker-dies",
+                dice.randrange(len(plan["hosts"])),
+                dice.choice((0, 3000, 300_000)),
+            )
+            for _ in range(dice.randint(1, 4))
+        ]
+        return program, plan
     if seed >= SEVERAL:
         return _several(dice, seed >= MANY_FAULTS)
     workers = dice.choice((0, 1, 1, 2, 2, 3, 4, 7))

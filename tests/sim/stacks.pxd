@@ -53,6 +53,7 @@ cdef struct count_t:
     uint64_t pauses
     uint64_t faults
     uint64_t hosts_lost
+    uint64_t successions
     uint64_t deaths_with_host
     uint64_t lost_moving
     uint64_t cuts
@@ -92,6 +93,7 @@ cdef class Stacks:
     cdef int collect(self, Process p) except -1
     cdef int release(self, Process p, future_t *f) except -1
     cdef int sweep(self, Process p) except -1
+    cdef bint timely(self) noexcept nogil
     cdef bint function(self, Process p, call_t *call) except -1
     cdef int unpack(self, Process p) except -1
     cdef void show(self, Process p) noexcept

@@ -13,6 +13,9 @@ from scoop._core.wire cimport K_FORM, K_NEED, O_ERROR, O_LOST, put_record
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
 from scoop_sim.process import Violation
 
+cdef enum:
+    ASK_AGAIN_NS = 1000000000   # as in runner.pyx
+
 
 cdef class Form:
     """A function of one owner."""
@@ -128,6 +131,10 @@ cdef class Stacks:
             self.release(p, <future_t *>call)
         return 0
 
+    cdef bint timely(self) noexcept nogil:
+        # Whether answers come in time: nobody was stopped, nothing that was on its way is lost.
+        return self.count.pauses + self.count.successions == 0
+
     cdef bint function(self, Process p, call_t *call) except -1:
         # False when its form has to be fetched first.
         cdef uint64_t[3] numbers
@@ -136,11 +143,12 @@ cdef class Stacks:
         key = (call.owner, call.fn)
         if key in p.known:
             return True
-        new = key not in p.asked
+        new = key not in p.asked or p.asked[key] <= p.desk.ask_again_ns or (
+            self.queue.now - <uint64_t>p.asked[key] >= ASK_AGAIN_NS)
         p.desk.end(call)
         p.desk.queue.park(call)
         if new:
-            p.asked.add(key)
+            p.asked[key] = self.queue.now
             numbers[0] = call.owner
             numbers[1] = call.fn
             numbers[2] = p.desk.incarnation
@@ -157,7 +165,7 @@ cdef class Stacks:
             if parcel.kind == K_FORM:
                 key = (parcel.owner, <unsigned int>parcel.number)
                 p.known.add(key)
-                p.asked.discard(key)
+                p.asked.pop(key, None)
                 p.desk.queue.unpark(parcel.owner, parcel.number)
             free(parcel)
         return 0

@@ -269,3 +269,26 @@ def test_a_hundred_thousand_suspended_parents(sim: ModuleType) -> None:
     busy = below_a_chain(sim, 100_000, 1000)["most_bytes"]
     assert (many - few) / 100_000 <= 64, "bytes of the machines for each parent, besides the call itself"
     assert busy <= many + 65536, "a hundred thousand tasks below them leave nothing behind"
+
+
+@pytest.mark.parametrize("host", [0, 1])
+@pytest.mark.parametrize("at_us", [20_000, 150_000])
+def test_a_broker_dies_and_all_is_found_out_within_seconds(sim: ModuleType, host: int, at_us: int) -> None:
+    # 10,000 tasks are outstanding; which of them were on their way through it nobody knows at first.
+    plan: seeds.Plan = {"hosts": [2, 2, 2], "faults": [(at_us, "broker-dies", host, 400_000)]}
+    counters = oracle.run(sim, programs.flat([100] * 10_000), plan)
+    assert counters["successions"] == 1
+    assert counters["finished_s"] < (at_us + 400_000) / 1e6 + 5.0
+    assert counters["started"] < 10_001 + 1_000  # what ran, or runs, is seldom run again
+
+
+def test_nothing_runs_again_that_a_broker_did_not_take_with_it(sim: ModuleType) -> None:
+    # Long tasks run when it dies, nothing is on its way: the workers say what they hold.
+    plan: seeds.Plan = {
+        "hosts": [1, 2, 2],
+        "remote_only": True,
+        "faults": [(500_000, "broker-dies", 0, 300_000)],
+    }
+    counters = oracle.run(sim, programs.flat([3_000_000] * 4), plan)
+    assert counters["started"] == 5
+    assert counters["reissued"] == 0

@@ -12,6 +12,7 @@ import seeds
 
 ONE_HOST = int(os.environ.get("SCOOP_SIM_SEEDS", "700"))
 SEVERAL_HOSTS = int(os.environ.get("SCOOP_SIM_SEEDS", "2300"))
+SUCCESSIONS = int(os.environ.get("SCOOP_SIM_SEEDS", "500"))
 BLOCK = 250
 
 # What is rare and must not stay untried: how often it has to happen in these seeds.
@@ -20,6 +21,7 @@ MUST_HAPPEN = {
     "deaths_with_host": 1500,
     "hosts_lost": 800,
     "lost_moving": 1000,
+    "successions": 500,
     "cuts": 3000,
     "pauses": 2000,
     "blamed": 3000,
@@ -78,6 +80,11 @@ def test_seeds_of_one_host(sim: ModuleType, first: int) -> None:
 @pytest.mark.parametrize("first", range(0, SEVERAL_HOSTS, BLOCK))
 def test_seeds_of_several_hosts(sim: ModuleType, first: int) -> None:
     run_block(sim, seeds.MANY_FAULTS + first, seeds.MANY_FAULTS + min(first + BLOCK, SEVERAL_HOSTS))
+
+
+@pytest.mark.parametrize("first", range(0, SUCCESSIONS, BLOCK))
+def test_seeds_with_brokers_that_die(sim: ModuleType, first: int) -> None:
+    run_block(sim, seeds.SUCCESSIONS + first, seeds.SUCCESSIONS + min(first + BLOCK, SUCCESSIONS))
 
 
 def test_rare_things_were_tried() -> None:

@@ -13,7 +13,7 @@ from scoop._core.wire import TABLE, decode
 
 from scoop_sim.brokers cimport SimBroker, SimGateway
 from scoop_sim.events cimport (
-    E_BLOCK, E_DRIVE, E_END_HOST, E_FAULT, E_FRAME, E_PAUSED, E_REPORT, E_SPAWN, E_STEP, E_TIMER, event_t,
+    E_BLOCK, E_DRIVE, E_END_HOST, E_FAULT, E_FRAME, E_PAUSED, E_REPORT, E_SPAWN, E_STEP, E_SUCCEED, E_TIMER, event_t,
     link_arrived, message_t, queue_put, rng_next)
 from scoop_sim.hosts cimport Hosts
 from scoop_sim.process cimport TAKEOVER_NS, Process, SimDesk, future_t
@@ -32,8 +32,7 @@ cdef class World(Hosts):
 
     Args:
         program: list of tasks; each a dict with `ops` (list of (kind, argument)), `form` and `may_cancel`. Task 0 is
-            the
-            program itself; a task submits only tasks with higher numbers, each task is submitted once.
+            the program itself; a task submits only tasks with higher numbers, each task is submitted once.
         plan: workers, remote_only, delay_us, jitter_us, start_us, slowness (one factor per worker), suspended_max,
             depth_max; report_us and report_jitter: when the agent tells of a death; lose_sent: whether a suffix of what
             the dead had sent is lost; respawn_us (-1: never); faults: list of (at_us, kind, who, us), see `_befall`.
@@ -53,6 +52,7 @@ cdef class World(Hosts):
         self.finished_s = -1.0
         self.processes = []
         self.blame = {}
+        self.reported = []
         self.next_incarnation = 1000
         self._load(program)
         self._start()
@@ -185,6 +185,8 @@ cdef class World(Hosts):
         cdef Process p = self._new_process(None, host)
         p.slowness = slowness
         p.up = self._new_link(-1 - host if self.gateways else 0, p.desk.incarnation)
+        if self.gateways:
+            p.up.hold_until = p.up.connects_at = (<SimGateway>self.gateways[host]).up_at
         p.say_hello(ROLE_WORKER)
         queue_put(&self.queue, self.queue.now + after_us * 1000, E_STEP, p.index, 0, NULL)
         return p
@@ -227,12 +229,14 @@ cdef class World(Hosts):
         if owner and not self.host_ends(dead.host):
             self.count.blamed += 1
             self.blame[owner, id] = self.blame.get((owner, id), 0) + 1
-            # A lost host may have taken a notice with it.
-            if self.blame[owner, id] > self.crash_limit + self.count.hosts_lost and self.alive(owner):
+            # A lost host, or broker, may have taken a notice with it.
+            if self.alive(owner) and self.blame[owner, id] > (
+                    self.crash_limit + self.count.hosts_lost + self.count.successions):
                 self.fail(f"call {id} of {owner} has crashed {self.blame[owner, id]} workers", -1)
         self.say(dead, f"is reported dead, blamed {owner}:{id}", -1)
         self.last_fault = self.queue.now
         if self.gateways:
+            self.reported.append(dead.desk.incarnation)
             if g.alive:
                 g.report_lost(dead.desk.incarnation, owner, id, b"killed" if owner else b"")
                 g.arm()
@@ -266,8 +270,10 @@ cdef class World(Hosts):
         cdef message_t *message
         if event.proc < 0:
             return self._on_gateway(event)
-        if event.kind == E_REPORT or event.kind == E_SPAWN or event.kind == E_FAULT or event.kind == E_END_HOST:
+        if event.kind in (E_REPORT, E_SPAWN, E_FAULT, E_END_HOST, E_SUCCEED):
             self.pending -= 1
+            if event.kind == E_SUCCEED:
+                return self._succeed(<int>event.arg)
             if event.kind == E_REPORT:
                 return self._report(self.processes[event.arg])
             if event.kind == E_END_HOST:
@@ -323,6 +329,7 @@ cdef class World(Hosts):
 
         die, pause: process `who`; a broker stops if `who` is below 0 (-1: of the first host).
         kill, stop: the same with the `who`-th of those that live, around and around.
+        broker-dies: that of host `who`; another one takes its place after `us`.
         host: host `who` is lost with all its processes; they live `us` longer than the others believe, -1: no longer;
         silent: the same, and from now on nothing of it arrives and nothing gets there.
         cut, one-way, slow: the way from broker `who` // 16 to broker `who` % 16, for `us`, or by `us`.
@@ -332,6 +339,8 @@ cdef class World(Hosts):
         cdef uint64_t until = self.queue.now + <uint64_t>max(us, <int64_t>0) * 1000
         if kind in ("host", "silent"):
             return self._lose_host(who, us, kind == "silent") if who < len(self.gateways) else 0
+        if kind == "broker-dies":
+            return self._end_broker(who, us) if who < len(self.gateways) else 0
         if kind in ("cut", "one-way", "slow"):
             return self._disturb(kind, who // 16, who % 16, us)
         if kind in ("kill", "stop"):
@@ -380,12 +389,10 @@ cdef class World(Hosts):
     cdef int _greet(self, Process p) except -1:
         # The broker will answer HELLO on this link.
         cdef Process origin = self.processes[0]
-        cdef SimGateway g
         p.greeted = True
-        if self.gateways:
-            g = self.gateways[p.host]
-            g.lines.expect(p.desk.incarnation, self._new_link(p.index, g.number))
-        else:
+        if self.gateways and (<SimGateway>self.gateways[p.host]).alive:
+            self._let_in_again(self.gateways[p.host], p)
+        elif not self.gateways:
             (<SimBroker>origin.broker).lines.expect(
                 p.desk.incarnation, self._new_link(p.index, origin.desk.incarnation))
         return 0
