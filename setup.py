@@ -20,7 +20,19 @@ DIRECTIVES = {
 }
 
 MODULES = (
-    *("proc", "table", "wire", "scalars", "outbox", "ledger", "localq", "balance", "failover", "federation"),
+    *(
+        "proc",
+        "table",
+        "wire",
+        "scalars",
+        "outbox",
+        "loss",
+        "ledger",
+        "localq",
+        "balance",
+        "failover",
+        "federation",
+    ),
     *("net", "links", "curve", "broker", "roads", "peers", "gateway", "store", "desk", "lead", "node"),
     *("future", "runner", "hub", "notices", "ending", "session", "profiler"),
 )

@@ -22,7 +22,8 @@ MADE = "Made by `docs/generate.py` from the sources of `scoop/_core`; edit those
 # What a message is for. A new row of the table in wire.pyx needs one here.
 PURPOSE = {
     "HELLO": "The first record of every process: its incarnation, which is also its name on the "
-    "socket. A broker ignores whoever has not sent it.",
+    "socket. A broker ignores whoever has not sent it. Sent again when the broker's empty frame says that a "
+    "connection is a new one.",
     "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far. `namesake`, "
     "unless 0, goes behind the name, which another one has already. From a broker to another one, `slot` is "
     "1 if the origin is at the sender, else 0.",
@@ -42,7 +43,10 @@ PURPOSE = {
     "ANSWER": "The answer to CANCEL, from the holder, or from the broker where the task is in its "
     "queue or unknown.",
     "NEED": "The holder of a task has no form for its function's number.",
-    "FORM": "The answer to NEED.",
+    "FORM": "The answer to NEED. Empty, from a broker: the owner is dead, nobody has it any more.",
+    "CLAIM": "`asker` is about to begin with a task that is to run at most once. A broker denies it for an "
+    "owner that is dead.",
+    "GRANT": "Whether it may. The first asker may, for the attempt that its owner knows.",
     "LOST": "The process that held this attempt is dead. `detail` says how, and is empty unless the "
     "task is to blame.",
     "CONST": "A shared constant, or, under a name that no program can give, the lineage of a call that no "
@@ -59,7 +63,8 @@ PURPOSE = {
     "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "
     "halves, and now and then; never more often than the subscribers can bear.",
     "HOLD": "A task that the broker `giver` had been given is here now: its owner's broker keeps track of "
-    "where each one is, and passes the notice on to the giver, which answers for the task until then.",
+    "where each one is, and passes the notice on to the giver, which answers for the task until then. With "
+    "`giver` 0, after a broker was started again: what its processes, and other brokers, hold.",
     "LEAVE": "It takes no more tasks: those that have not started come back as ANSWER. With `done` it holds "
     "nothing any more; the broker answers with STOP when it has read all that was said before.",
     "GUEST": "Take connections with this public key, as `node` only: a worker that joins from elsewhere, or "

@@ -60,6 +60,7 @@ __all__ = [
     "shutdown",
     "startup",
     "submit",
+    "submit_once",
     "wait",
     "waitAll",
     "waitAny",
@@ -114,6 +115,32 @@ def submit(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _Future[
         1024
     """
     return (current.session or current.get()).submit(fn, args, kwargs)  # type: ignore[no-any-return]
+
+
+def submit_once(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _Future[T]:
+    """Like `submit`, for a call that must not begin twice: one that sends a letter or pays a bill.
+
+    Before another worker begins with it, it asks this process, which grants that once; that costs a round
+    trip. Until then the call may move freely. If what had been granted is lost, with a worker or its host,
+    the future fails: the call may have run, or a part of it. What this process submits again, because its
+    own task is run again, is another call; `scoop.attempt` says so.
+
+    Args:
+        fn, args, kwargs: see `submit`.
+
+    Returns:
+        A future.
+
+    Raises:
+        NotPicklableError, TypeError: as `submit`. The future itself may raise `WorkerLost` or `TaskCrashed`.
+
+    Example:
+        >>> futures.submit_once(pow, 2, 10).result()
+        1024
+    """
+    from scoop._core.wire import ONCE
+
+    return (current.session or current.get()).submit(fn, args, kwargs, ONCE)  # type: ignore[no-any-return]
 
 
 def map(

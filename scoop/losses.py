@@ -55,8 +55,15 @@ def pack_loss(report: dict[str, Any], attempts: int = 0) -> bytes:
     return data
 
 
-def explain_loss(data: bytes, task: str) -> BaseException:
-    """The error for a task whose workers died too often. `data` is what `pack_loss` made, or empty."""
+def explain_loss(data: bytes, task: str, once: bool = False) -> BaseException:
+    """The error for a task whose workers died too often. `data` is what `pack_loss` made, or empty.
+
+    `once`: it was to run at most once, and its owner had granted that it begins.
+    """
+    if not data and once:
+        return WorkerLost(
+            f"{task} was lost with the worker that was to run it: it may have run, or a part of it"
+        )
     if not data:
         return WorkerLost(f"{task} was lost again and again with the workers that held it")
     report = msgpack.unpackb(data)

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from scoop._core.balance cimport Balance
+from scoop._core.loss cimport lost_t
 from scoop._core.net cimport Socket
 from scoop._core.outbox cimport Outbox, action_t
 from scoop._core.wire cimport buf_t, record_t
@@ -12,18 +13,6 @@ cdef struct held_t:
     size_t size
     held_t *next
     char data[0]
-
-cdef struct lost_t:
-    uint64_t incarnation
-    uint64_t blamed_owner
-    uint64_t blamed_id
-    uint64_t cause
-    char *detail
-    size_t detail_size
-    lost_t *next
-
-# A loss to be told; freed by the broker that hears of it.
-cdef lost_t *lost_new(uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except NULL
 
 cdef class Broker:
     cdef readonly Balance balance
@@ -48,6 +37,8 @@ cdef class Broker:
     cdef void settle(self) noexcept nogil
     cdef buf_t *out_of(self, int slot) noexcept nogil
     cdef void _on_record(self, int slot, record_t *r) noexcept nogil
+    cdef int _asks_the_dead(self, record_t *r, uint64_t asker) noexcept nogil
+    cdef void _on_claim(self, record_t *r) noexcept nogil
     cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _on_task(self, int slot, record_t *r) noexcept nogil
     cdef void _on_const(self, int slot, record_t *r) noexcept nogil

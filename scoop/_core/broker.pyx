@@ -15,30 +15,13 @@ from scoop._core.net cimport (
 from scoop._core.outbox cimport (
     A_ANSWER, A_CANCEL, A_DROP, A_HOLD, A_LOST, A_SEND_TASK, A_WANT, action_t)
 from scoop._core.wire cimport (
-    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CONST, K_FORM, K_HELLO,
-    K_HOLD, K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT, K_WELCOME,
-    PROTOCOL_VERSION, ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
+    F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_HOPS, K_ANSWER, K_CANCEL, K_CLAIM, K_CONST, K_FORM,
+    K_GRANT, K_HELLO, K_HOLD, K_LEAVE, K_LOST, K_NEED, K_REQUEST, K_RESULT, K_STOP, K_SURPLUS, K_TASK, K_WANT,
+    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, next_record, put_blob, put_raw, put_record, reader_t, span_t)
 
 cdef enum:
     # A frame is sent when it has grown to this size, well below the limit of 1 MiB.
     FRAME_BYTES_MAX = 256 * 1024
-
-
-cdef lost_t *lost_new(uint64_t incarnation, uint64_t owner, uint64_t id, bytes detail) except NULL:
-    cdef lost_t *lost = <lost_t *>calloc(1, sizeof(lost_t))
-    if lost == NULL:
-        raise MemoryError
-    lost.incarnation = incarnation
-    lost.blamed_owner = owner
-    lost.blamed_id = id
-    lost.cause = 1
-    lost.detail_size = len(detail)
-    lost.detail = <char *>malloc(len(detail) + 1)
-    if lost.detail == NULL:
-        free(lost)
-        raise MemoryError
-    memcpy(lost.detail, <const char *>detail, len(detail))
-    return lost
 
 
 cdef class Broker:
@@ -185,6 +168,12 @@ cdef class Broker:
             # Whoever could send another's functions could have anything run in its name.
             if self.balance.nodes[slot].peer or r.num[2] == self.balance.nodes[slot].incarnation:
                 self._forward(self.balance.way_to(r.num[1]), r)
+        elif r.kind == K_CLAIM:
+            self._on_claim(r)
+        elif r.kind == K_GRANT:
+            # Nobody grants in another's name.
+            if self.balance.nodes[slot].peer or r.num[F_OWNER] == self.balance.nodes[slot].incarnation:
+                self._forward(self.balance.way_to(r.num[4]), r)
         elif r.kind == K_CONST:
             self._on_const(slot, r)
         elif r.kind == K_HOLD:
@@ -197,16 +186,29 @@ cdef class Broker:
             if r.num[1]:
                 put_record(self.out_of(slot), K_STOP, 1, &grace)    # all that it has said before is read
 
-    cdef void _on_need(self, record_t *r) noexcept nogil:
-        # For one who is dead we answer: the task that needs it is of no use.
+    cdef int _asks_the_dead(self, record_t *r, uint64_t asker) noexcept nogil:
+        # Passes a question on to the owner; for one who is dead we answer: returns the asker's slot then, -1 else.
         cdef int to = self.balance.way_to(r.num[F_OWNER])
+        if to >= 0:
+            self._forward(to, r)
+        elif not self.balance.successor or self.balance.slot_of(r.num[F_OWNER]) >= 0:
+            return self.balance.way_to(asker)
+        return -1
+
+    cdef void _on_claim(self, record_t *r) noexcept nogil:
+        cdef int to = self._asks_the_dead(r, r.num[4])
+        cdef uint64_t[5] numbers
+        if to >= 0:
+            memcpy(numbers, &r.num[1], 4 * sizeof(uint64_t))
+            numbers[4] = 0
+            put_record(self.out_of(to), K_GRANT, 5, numbers)
+
+    cdef void _on_need(self, record_t *r) noexcept nogil:
+        # A task that needs a function of the dead is of no use.
+        cdef int to = self._asks_the_dead(r, r.num[3])
         cdef uint64_t[3] numbers
         cdef span_t none
         if to >= 0:
-            self._forward(to, r)
-            return
-        to = self.balance.way_to(r.num[3])
-        if to >= 0 and (not self.balance.successor or self.balance.slot_of(r.num[F_OWNER]) >= 0):
             numbers[0] = r.num[3]
             numbers[1] = r.num[1]
             numbers[2] = r.num[2]

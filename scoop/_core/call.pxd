@@ -25,6 +25,7 @@ cdef enum:
     M_CRASHED = 16      # a worker died while running it
     M_STARTED = 32      # the holder answered CANCEL: it runs already
     M_KEPT = 64         # cancel() has said no: a later answer cannot cancel it any more
+    M_CLAIMED = 128     # T_ONCE: its owner has granted that it runs here
 
 # The C side of a function's form.
 cdef struct form_t:
@@ -40,6 +41,7 @@ cdef struct call_t:
     uint64_t owner          # incarnation of the owner, 0: this process
     uint64_t id
     uint64_t lineage[2]
+    uint64_t claimer        # own T_ONCE calls: who was granted to run it; 0: nobody yet
     uint64_t root[2]        # owner and id of the foreign task that submitted it, or whose descendant did
     uint32_t fn
     uint32_t est_us

@@ -10,6 +10,9 @@ from scoop._core.store cimport (
 from scoop._core.wire cimport record_t, span_t
 
 cdef class Desk(Store):
+    cdef uint64_t claimed_ns        # when the owner of a T_ONCE call was asked, which has not begun yet; 0: none
+    cdef uint64_t claim_owner       # and which call that is
+    cdef uint64_t claim_id
     cdef void _requeue(self, call_t *call) noexcept nogil
     cdef void _on_probe(self, uint64_t now) noexcept nogil
     cdef void _say_held(self, call_t *call) noexcept nogil
@@ -23,6 +26,12 @@ cdef class Desk(Store):
     cdef void _on_answer(self, record_t *r) noexcept nogil
     cdef void _on_lost(self, record_t *r) noexcept nogil
     cdef void _lost(self, call_t *call, ruling_t ruling, span_t detail) noexcept nogil
+    # Whether the call has to wait until its owner has granted that it runs here; not locked.
+    cdef bint claim(self, call_t *call, uint64_t now) noexcept nogil
+    cdef void _claim_next(self) noexcept nogil
+    cdef void _on_claim(self, record_t *r) noexcept nogil
+    cdef void _on_grant(self, record_t *r) noexcept nogil
+    cdef void _drop(self, call_t *call) noexcept nogil
     cdef void _drop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil
     cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,

@@ -8,16 +8,20 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from scoop._core.call cimport (
-    M_ASKED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
+    M_ASKED, M_CLAIMED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
-from scoop._core.localq cimport ring_pop, ring_push
+from scoop._core.localq cimport ring_push
 from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
 from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
     CANCEL_LOOK, CANCEL_ORPHAN, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS,
     F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER,
-    K_CANCEL, K_CONST, K_FORM, K_HOLD, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT, K_WELCOME, O_LOST,
-    O_MISSING, V_HELD, V_NOT_STARTED, V_STARTED, V_UNKNOWN, next_record, put_blob, put_raw, put_record, reader_t)
+    K_CANCEL, K_CLAIM, K_CONST, K_FORM, K_GRANT, K_HOLD, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT,
+    K_WELCOME, O_LOST, O_MISSING, T_ONCE, V_HELD, V_NOT_STARTED, V_STARTED, V_UNKNOWN, next_record, put_blob,
+    put_raw, put_record, reader_t)
+
+cdef enum:
+    CLAIM_AGAIN_NS = 1000000000     # a claim that was not answered for so long may be lost
 
 
 cdef class Desk(Store):
@@ -70,8 +74,7 @@ cdef class Desk(Store):
             if self.begun.cells[at].key != 0:
                 self._say_held(<call_t *>self.begun.cells[at].value)
         put_raw(&self.out, self.constants.data, self.constants.size)
-        while self.queue.parked.count:
-            self.queue.put_foreign(ring_pop(&self.queue.parked))    # to ask for their functions again
+        self._claim_next()              # functions are asked for again, too
         self.ask_again_ns = now
         self.want_us = 0
         self.want_idle = 0
@@ -103,6 +106,10 @@ cdef class Desk(Store):
             self._on_answer(r)
         elif r.kind == K_NEED:
             self._on_need(r)
+        elif r.kind == K_CLAIM:
+            self._on_claim(r)
+        elif r.kind == K_GRANT:
+            self._on_grant(r)
         elif r.kind == K_FORM:
             if r.span[4].size:
                 self._keep_parcel(K_FORM, r.num[2], r.num[3], none, r.span[4])
@@ -215,6 +222,8 @@ cdef class Desk(Store):
             numbers[3] = V_STARTED if self.has_begun(r.num[F_OWNER], r.num[F_ID]) else V_UNKNOWN
         numbers[4] = r.num[4]
         if call != NULL:
+            if call.marks & M_CLAIMED:
+                self._claim_next()
             free(call.data)
             free(call)
         put_record(&self.out, K_ANSWER, 5, numbers)
@@ -286,18 +295,73 @@ cdef class Desk(Store):
     cdef void _drop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil:
         # (locked) Nobody has the function any more: the owner is dead, and so is what it wanted.
         cdef call_t *call = self.queue.pop_parked(owner, fn)
-        cdef uint64_t[5] numbers
         self.ask_again_ns = self.now_ns
         while call != NULL:
-            numbers[0] = owner
-            numbers[1] = call.id
-            numbers[2] = call.attempt
-            numbers[3] = V_NOT_STARTED
-            numbers[4] = CANCEL_ORPHAN
-            put_record(&self.out, K_ANSWER, 5, numbers)     # brokers are to know that it is not here any more
-            free(call.data)
-            free(call)
+            self._drop(call)
             call = self.queue.pop_parked(owner, fn)
+
+    cdef void _drop(self, call_t *call) noexcept nogil:
+        # (locked) Brokers are to know that it is not here any more.
+        cdef uint64_t[5] numbers
+        numbers[0] = call.owner
+        numbers[1] = call.id
+        numbers[2] = call.attempt
+        numbers[3] = V_NOT_STARTED
+        numbers[4] = CANCEL_ORPHAN
+        put_record(&self.out, K_ANSWER, 5, numbers)
+        free(call.data)
+        free(call)
+
+    # ------------------------------------------------------------------------ calls that run at most once
+
+    cdef bint claim(self, call_t *call, uint64_t now) noexcept nogil:
+        # One at a time: what is granted and has not begun when this process dies would be lost with it. Questions and
+        # answers may be lost, and then who asks after the call lets it come here again.
+        cdef uint64_t[4] numbers
+        if not call.flags & T_ONCE:
+            return False
+        pthread_mutex_lock(&self.lock)
+        if call.marks & M_CLAIMED:
+            self._claim_next()
+            pthread_mutex_unlock(&self.lock)
+            return False
+        if self.claimed_ns == 0 or now >= self.claimed_ns + CLAIM_AGAIN_NS or (
+                call.owner == self.claim_owner and call.id == self.claim_id):
+            self.claimed_ns = now
+            self.claim_owner = numbers[0] = call.owner
+            self.claim_id = numbers[1] = call.id
+            numbers[2] = call.attempt
+            numbers[3] = self.incarnation
+            put_record(&self.out, K_CLAIM, 4, numbers)
+        self.end(call)
+        self.queue.park(call)
+        pthread_mutex_unlock(&self.lock)
+        return True
+
+    cdef void _claim_next(self) noexcept nogil:
+        # (locked)
+        self.claimed_ns = 0
+        self.queue.unpark_all()
+
+    cdef void _on_claim(self, record_t *r) noexcept nogil:
+        cdef uint64_t[5] numbers
+        numbers[0] = self.incarnation
+        numbers[1] = r.num[F_ID]
+        numbers[2] = r.num[F_ATTEMPT]
+        numbers[3] = r.num[4]
+        numbers[4] = self.ledger.on_claim(r.num[F_ID], r.num[F_ATTEMPT], r.num[4])
+        put_record(&self.out, K_GRANT, 5, numbers)
+
+    cdef void _on_grant(self, record_t *r) noexcept nogil:
+        # One that has been asked back meanwhile is not parked any more: then nobody runs it by this.
+        cdef call_t *call = self.queue.find_parked(r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT])
+        if call != NULL and r.num[5]:
+            call.marks |= M_CLAIMED
+            self.queue.put_foreign(call)
+            return
+        if call != NULL:
+            self._drop(call)        # a copy that its owner has given up
+        self._claim_next()
 
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,
                            span_t data) noexcept nogil:

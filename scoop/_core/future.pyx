@@ -18,7 +18,7 @@ from scoop._core.call cimport (
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport table_pop
-from scoop._core.wire cimport O_ERROR, O_LOST, O_SCALAR, O_VALUE, span_t
+from scoop._core.wire cimport O_ERROR, O_LOST, O_SCALAR, O_VALUE, T_ONCE, span_t
 
 from scoop import pickling
 
@@ -129,7 +129,7 @@ cdef class CallFuture:
                 elif self.c.outcome == O_LOST:
                     from scoop.losses import explain_loss
 
-                    value = explain_loss(held, self.form.name)
+                    value = explain_loss(held, self.form.name, (self.c.flags & T_ONCE) != 0)
                     failed = True
                 else:
                     raise ValueError(f"a result of unknown kind {self.c.outcome} arrived")

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from scoop._core.broker cimport Broker, lost_t
+from scoop._core.broker cimport Broker
 from scoop._core.desk cimport Desk, pthread_mutex_t
 from scoop._core.links cimport link_t
+from scoop._core.loss cimport lost_t
 from scoop._core.net cimport Socket
 from scoop._core.wire cimport buf_t
 

@@ -35,6 +35,9 @@ cdef class Ledger:
     cdef ruling_t on_lost(self, uint64_t id, uint64_t attempt, bint blamed, call_t **found) noexcept nogil
     cdef ruling_t on_answer(self, uint64_t id, uint64_t attempt, int verdict, int mode, uint32_t now_s,
                             call_t **found) noexcept nogil
+    cdef ruling_t _fail(self, call_t *call) noexcept nogil
     cdef ruling_t _unknown(self, call_t *call, uint32_t now_s) noexcept nogil
+    # Whether `asker` may run this T_ONCE call: the first one may, and no other one.
+    cdef bint on_claim(self, uint64_t id, uint64_t attempt, uint64_t asker) noexcept nogil
     # Removes any call, to close: NULL when empty.
     cdef call_t *pop_any(self) noexcept nogil

@@ -53,14 +53,15 @@ cdef class Ledger:
         found[0] = call
         if call == NULL or attempt != call.attempt:
             return R_IGNORE
+        if call.claimer:
+            return self._fail(call)         # it may have run, or half of it: never again
         call.attempt += 1
         if blamed:
             call.crashes += 1
             call.marks |= M_CRASHED
             call.flags |= T_RETRIED
         if call.crashes >= self.crash_limit or call.attempt > self.crash_limit + self.loss_limit:
-            table_pop(&self.open, id)
-            return R_FAIL
+            return self._fail(call)
         self.reissued += 1
         return R_REISSUE
 
@@ -78,6 +79,7 @@ cdef class Ledger:
         if verdict != V_NOT_STARTED:
             return R_IGNORE
         table_pop(&self.open, id)
+        call.claimer = 0
         # Dropped because we were taken for dead it is as if it had been asked back.
         return R_CANCELLED if mode == CANCEL_DROP else R_REQUEUE
 
@@ -90,11 +92,21 @@ cdef class Ledger:
             return R_IGNORE
         call.unknown_s = 0
         call.attempt += 1
-        if call.attempt > self.crash_limit + self.loss_limit:
-            table_pop(&self.open, call.id)
-            return R_FAIL
+        if call.claimer or call.attempt > self.crash_limit + self.loss_limit:
+            return self._fail(call)
         self.reissued += 1
         return R_REISSUE
+
+    cdef ruling_t _fail(self, call_t *call) noexcept nogil:
+        table_pop(&self.open, call.id)
+        return R_FAIL
+
+    cdef bint on_claim(self, uint64_t id, uint64_t attempt, uint64_t asker) noexcept nogil:
+        cdef call_t *call = <call_t *>table_get(&self.open, id)
+        if call == NULL or attempt != call.attempt or (call.claimer != 0 and call.claimer != asker):
+            return False
+        call.claimer = asker
+        return True
 
     cdef call_t *pop_any(self) noexcept nogil:
         cdef size_t i

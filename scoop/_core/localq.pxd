@@ -43,10 +43,13 @@ cdef class LocalQueue:
     cdef call_t *give(self, bint own_only) noexcept nogil
     # Takes it out, unless it is of a later attempt.
     cdef call_t *find_foreign(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
+    # One that has been claimed is decided on: takes it out, NULL if it is not there any more.
+    cdef call_t *find_parked(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
     cdef call_t *pop_stale(self) noexcept nogil
     cdef int park(self, call_t *call) noexcept nogil
     # The function has arrived: its calls wait for their turn again.
     cdef void unpark(self, uint64_t owner, uint64_t fn) noexcept nogil
+    cdef void unpark_all(self) noexcept nogil
     # It will not: takes one of its calls out, NULL if there is none.
     cdef call_t *pop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil
     # Whether to ask the broker for work now, and for how much (0: no).

@@ -6,7 +6,7 @@ stale and is skipped when its turn comes, so every operation is amortised O(1).
 
 from libc.stdlib cimport free, malloc
 
-from scoop._core.call cimport S_QUEUED, S_RUNNING
+from scoop._core.call cimport M_CLAIMED, S_QUEUED, S_RUNNING
 
 # A worker asks for this much work when less than half of it waits: enough to cover a round trip, and no
 # more, since what waits here cannot run elsewhere without being asked back (design, section 6).
@@ -159,7 +159,8 @@ cdef class LocalQueue:
 
     cdef call_t *give(self, bint own_only) noexcept nogil:
         cdef call_t *call
-        if self.foreign.count and not own_only and _ring_back(&self.foreign).hops < self.hops_max:
+        if self.foreign.count and not own_only and _ring_back(&self.foreign).hops < self.hops_max and (
+                not _ring_back(&self.foreign).marks & M_CLAIMED):
             call = _ring_pop_back(&self.foreign)
             self.foreign_count -= 1
             self.foreign_us -= call.est_us
@@ -189,6 +190,10 @@ cdef class LocalQueue:
             else:
                 ring_push(&self.parked, call)
 
+    cdef void unpark_all(self) noexcept nogil:
+        while self.parked.count:
+            self.put_foreign(_ring_pop_front(&self.parked))
+
     cdef call_t *pop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil:
         cdef size_t i
         cdef call_t *call
@@ -196,6 +201,15 @@ cdef class LocalQueue:
             call = self.parked.items[(self.parked.head + i) & self.parked.mask]
             if call.owner == owner and call.fn == fn:
                 return _ring_remove(&self.parked, owner, call.id, call.attempt)
+        return NULL
+
+    cdef call_t *find_parked(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
+        cdef size_t i
+        cdef call_t *call
+        for i in range(self.parked.count):
+            call = self.parked.items[(self.parked.head + i) & self.parked.mask]
+            if call.owner == owner and call.id == id and call.attempt == attempt:
+                return _ring_remove(&self.parked, owner, id, attempt)
         return NULL
 
     cdef call_t *pop_stale(self) noexcept nogil:

@@ -2,9 +2,9 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from scoop._core.broker cimport lost_t
 from scoop._core.call cimport call_t
 from scoop._core.lead cimport Lead
+from scoop._core.loss cimport lost_t
 from scoop._core.spin cimport spin_t
 
 # Why a wait ended.

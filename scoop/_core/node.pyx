@@ -4,9 +4,9 @@ The main thread leads while it waits (see lead.pyx); every other thread sleeps o
 what happens next: it returns its reasons, and the hub acts on them.
 """
 
-from scoop._core.broker cimport lost_new
 from scoop._core.call cimport M_ASKED, S_DONE, S_QUEUED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
+from scoop._core.loss cimport lost_new
 from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.store cimport STALL_NS
 from scoop._core.net cimport fd_close, now_ns, timer_arm, wake_set

@@ -11,11 +11,12 @@ import os
 from libc.stdlib cimport calloc, free
 
 from scoop._core.balance cimport NODES_MAX, home_of
-from scoop._core.broker cimport Broker, lost_new, lost_t
+from scoop._core.broker cimport Broker
 from scoop._core.curve cimport is_from
 from scoop._core.libzmq cimport (
     ZMQ_CONNECT_ROUTING_ID, ZMQ_IPV6, ZMQ_RECONNECT_IVL_MAX, ZMQ_SUBSCRIBE, zmq_msg_t)
 from scoop._core.links cimport LINK_DOWN, LINK_SILENT, link_note, link_state, link_t
+from scoop._core.loss cimport lost_new, lost_t
 from scoop._core.net cimport message_close, message_data, message_init, message_size, now_ns
 from scoop._core.wire cimport (
     K_GONE, K_GUEST, K_HELLO, PROTOCOL_VERSION, ROLE_AGENT, ROLE_BROKER, ROLE_SUCCESSOR, buf_free, buf_t, next_record,

@@ -257,7 +257,7 @@ cdef class Runner(Runtime):
         except BaseException as error:
             self._post(call, error, O_ERROR, 0, None)
             return 0
-        if fn is None:
+        if fn is None or self.desk.claim(call, now_ns()):
             return 0                    # asked for; the call is parked
         self._enter(s, &level, call)
         began = now_ns()

@@ -34,7 +34,9 @@ cdef enum kind_t:
     K_GUEST = 20
     K_GONE = 21
     K_LOAD = 22
-    K_END = 23
+    K_CLAIM = 23
+    K_GRANT = 24
+    K_END = 25
 
 # Who says HELLO.
 cdef enum:
@@ -48,6 +50,7 @@ cdef enum:
 cdef enum:
     T_SCALARS = 1       # the payload is a msgpack array of immutable scalars, not a pickle
     T_CHUNK = 2         # a piece of a map: the payload holds many items
+    T_ONCE = 4          # whoever is to run it asks its owner first, who grants that once
     T_RETRIED = 16      # it crashed a worker once: runs alone
     T_NO_COPY = 64      # the caller gave up the copy of arguments and result
 

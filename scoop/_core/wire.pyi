@@ -1,6 +1,7 @@
 from typing import Any, Final
 
 VERSION: Final[int]
+ONCE: Final[int]
 TABLE: dict[int, tuple[str, str, tuple[tuple[str, str], ...]]]
 
 def encode(kind: int, *fields: int | bytes) -> bytes: ...

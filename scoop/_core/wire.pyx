@@ -8,6 +8,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 VERSION = PROTOCOL_VERSION
+ONCE = T_ONCE
 
 # kind: (name, who sends it to whom, fields after the kind). "u" unsigned integer, "b" byte string.
 TABLE = {
@@ -39,6 +40,9 @@ TABLE = {
     K_LEAVE: ("LEAVE", "node to broker", (("done", "u"),)),
     K_GUEST: ("GUEST", "agent to broker", (("node", "u"), ("key", "b"))),
     K_LOAD: ("LOAD", "broker to broker", (("tasks", "u"),)),
+    K_CLAIM: ("CLAIM", "holder to owner", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("asker", "u"))),
+    K_GRANT: ("GRANT", "owner to holder", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("asker", "u"),
+                                           ("granted", "u"))),
     K_GONE: ("GONE", "agent to broker", (("node", "u"), ("owner", "u"), ("id", "u"), ("detail", "b"))),
 }
 

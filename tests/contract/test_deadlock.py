@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import scoop
-from scoop import futures
+from scoop import futures, outcomes
+from scoop._core import session
+from scoop.errors import ResultNotPicklable, UsageError
 
 LIMIT_S = 30
 
@@ -160,6 +162,21 @@ def test_many_large_arguments_and_results(executor: cf.Executor) -> None:
     data = bytes(3_000_000)
     fs = [executor.submit(identity, data) for _ in range(10)]
     assert all(future.result(LIMIT_S) == data for future in fs)
+
+
+def test_what_is_too_large_for_one_message(executor: cf.Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The limit of 4 GiB, lowered in the process that meets it.
+    def make() -> list[bytes]:
+        outcomes.PAYLOAD_BYTES_MAX = 1000
+        return [bytes(2000)]
+
+    monkeypatch.setattr(session, "PAYLOAD_BYTES_MAX", 1000)
+    if isinstance(executor, scoop.Executor):
+        with pytest.raises(UsageError, match=r"take \d+ bytes, more than the limit of 1000 for one call"):
+            executor.submit(len, [bytes(2000)])
+        with pytest.raises(ResultNotPicklable, match="more than the limit of 1000 bytes for one result"):
+            executor.submit(make).result(LIMIT_S)
+        works(executor)
 
 
 def test_callback_that_submits(executor: cf.Executor) -> None:

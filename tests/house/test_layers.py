@@ -23,7 +23,7 @@ LAYERS = (
             "segments",
             *(
                 f"_core.{name}"
-                for name in ["wire", "scalars", "table", "call", "outbox", "libzmq", "proc", "spin"]
+                for name in ["wire", "scalars", "table", "call", "outbox", "loss", "libzmq", "proc", "spin"]
             ),
         ],
     ),

@@ -41,5 +41,11 @@ def test_a_deadly_leaf_takes_no_more_than_the_crash_limit(run: Run, depth: int, 
     assert done.stderr.count("died: signal 9") <= 6
 
 
+def test_a_call_that_is_not_to_begin_twice(run: Run, tmp_path: Path) -> None:
+    done = run("faults.py", "once", str(tmp_path / "log"), env={"SCOOP_ORIGIN_IDLE": "1"})
+    assert done.stdout == "ok\n"
+    assert done.stderr.count("died: signal 9") == 3
+
+
 def test_a_task_knows_its_attempt(run: Run) -> None:
     assert run("faults.py", "attempts").stdout == "ok\n"

@@ -71,6 +71,19 @@ MUTANTS = (
         "call.state = S_RUNNING\n        self.own_count -= 1",
         "call.state = S_RUNNING",
     ),
+    Mutant(
+        "a task that was claimed is issued again",
+        "ledger",
+        "        if call.claimer:\n            return self._fail(call) ",
+        "        if False:\n            return self._fail(call) ",
+    ),
+    Mutant(
+        "a task that nobody knows is issued again though it was claimed",
+        "ledger",
+        "if call.claimer or call.attempt >",
+        "if call.attempt >",
+    ),
+    Mutant("a claim is granted for any copy", "ledger", "attempt != call.attempt or (call", "(call"),
     # ----------------------------------------------------------------------------------------- balance
     Mutant(
         "the owner is not told of a loss",
@@ -239,10 +252,10 @@ def _search(seeds_max: int, folders: list[str]) -> int:
     import oracle
     import seeds
 
-    # Whether work is shared at all; what once failed; then one host, several, and brokers that die, by turns.
+    # Whether work is shared at all; what once failed; then the kinds of seeds, by turns.
     why = oracle.sharing(job)
-    starts = (0, seeds.MANY_FAULTS, seeds.SUCCESSIONS)
-    order = [*oracle.kept_seeds(), *(i // 3 + starts[i % 3] for i in range(seeds_max))]
+    starts = (0, seeds.MANY_FAULTS, seeds.SUCCESSIONS, seeds.ONCE)
+    order = [*oracle.kept_seeds(), *(i // 4 + starts[i % 4] for i in range(seeds_max))]
     for tried, seed in enumerate(order):
         if why:
             print(why, file=sys.stderr)

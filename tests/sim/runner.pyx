@@ -318,7 +318,7 @@ cdef class Runner(Stacks):
             self.push(p, stack, f, NULL, f.spec)
             self.release(p, f)
             return True
-        if not self.function(p, call):
+        if not self.function(p, call) or p.desk.claim(call, self.queue.now):
             return True
         if call.hops > self.hops_max:
             self.fail(f"a task moved {call.hops} times", -1)

@@ -20,6 +20,10 @@ SUCCESSIONS = 3_000_000
 """And seeds from here on brokers that die and are followed by others."""
 
 
+ONCE = 4_000_000
+"""And seeds from here on tasks that run at most once: one host, several, brokers that die, by turns."""
+
+
 DURATIONS = ("tiny", "short", "mixed", "skewed", "long")
 EVEN = ("tiny", "short", "long")
 """Kinds whose mean is a good estimate."""
@@ -197,6 +201,11 @@ def _several(dice: random.Random, many: bool) -> tuple[programs.Program, Plan]:
 def make(seed: int) -> tuple[programs.Program, Plan]:
     """The program and the plan of a seed: one host, or several from `SEVERAL` on."""
     dice = random.Random(seed)
+    if seed >= ONCE:
+        program, plan = make(seed // 3 + (0, MANY_FAULTS, SUCCESSIONS)[seed % 3] - ONCE // 3)
+        for one in program[1:]:
+            one["once"] = dice.random() < 0.3
+        return program, plan
     if seed >= SUCCESSIONS:
         program, plan = _several(dice, many=dice.random() < 0.5)
         last_us = max([10_000, *(at_us for at_us, *_ in plan["faults"])])

@@ -26,6 +26,7 @@ cdef struct spec_t:
     int form
     bint may_cancel     # its value is not part of its parent's
     bint fails          # it ends with an exception
+    bint once           # it runs at most once for each submit
     uint64_t expected
     uint64_t below_ns   # its own work and that of all tasks below it
     uint64_t beside_ns  # the most of any task that is neither above nor below it
@@ -58,6 +59,7 @@ cdef struct count_t:
     uint64_t lost_moving
     uint64_t cuts
     uint64_t errors
+    uint64_t once_failed    # at-most-once tasks that were lost after they had been claimed
 
 cdef class Stacks:
     cdef queue_t queue
@@ -69,6 +71,7 @@ cdef class Stacks:
     cdef wrong_t wrong
     cdef count_t count
     cdef seen_t seen
+    cdef set once_begun             # (owner, id)
     cdef uint64_t suspended         # in all processes, the dead ones included
     cdef double slowest             # of the processes
     cdef uint64_t patience_ns       # how long a wait may take beside work, 0: not looked at
@@ -93,6 +96,7 @@ cdef class Stacks:
     cdef int collect(self, Process p) except -1
     cdef int release(self, Process p, future_t *f) except -1
     cdef int sweep(self, Process p) except -1
+    cdef int begins(self, uint64_t owner, call_t *call, int spec) except -1
     cdef bint timely(self) noexcept nogil
     cdef bint function(self, Process p, call_t *call) except -1
     cdef int unpack(self, Process p) except -1

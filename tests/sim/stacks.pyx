@@ -8,7 +8,7 @@ from scoop._core.call cimport S_ARRIVED, S_CANCELLED, S_DONE, S_QUEUED, call_t, 
 from scoop._core.desk cimport parcel_t
 from scoop._core.localq cimport ring_pop
 from scoop._core.table cimport mix64, table_put
-from scoop._core.wire cimport K_FORM, K_NEED, O_ERROR, O_LOST, put_record
+from scoop._core.wire cimport K_FORM, K_NEED, O_ERROR, O_LOST, T_ONCE, put_record
 
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
 from scoop_sim.process import Violation
@@ -53,6 +53,8 @@ cdef class Stacks:
         elif foreign != NULL:
             frame.owner_id = foreign.owner
             frame.call_id = foreign.id
+        if own != NULL or foreign != NULL:
+            self.begins(frame.owner_id, &own.c if own != NULL else foreign, spec)
         stack.top = frame
         s.started += 1
         self.say(p, "starts", spec)
@@ -129,6 +131,13 @@ cdef class Stacks:
             if call == NULL:
                 break
             self.release(p, <future_t *>call)
+        return 0
+
+    cdef int begins(self, uint64_t owner, call_t *call, int spec) except -1:
+        if call.flags & T_ONCE:
+            if (owner, call.id) in self.once_begun:
+                self.fail("a task that is to run at most once begins again", spec)
+            self.once_begun.add((owner, call.id))
         return 0
 
     cdef bint timely(self) noexcept nogil:
@@ -267,6 +276,7 @@ cdef class Stacks:
         f.c.self_obj = f
         f.c.form = &form.c
         f.c.fn = form.c.number
+        f.c.flags = T_ONCE if self.specs[spec].once else 0
         f.c.id = p.desk.next_id
         p.desk.next_id += 1
         key = <uint64_t>spec
@@ -326,7 +336,8 @@ cdef class Stacks:
         elif f.c.state == S_ARRIVED:
             spec.failed += 1
             self.count.failures += 1
-            if f.c.crashes < self.crash_limit and f.c.attempt <= self.crash_limit + 10:
+            self.count.once_failed += f.c.claimer != 0
+            if f.c.claimer == 0 and f.c.crashes < self.crash_limit and f.c.attempt <= self.crash_limit + 10:
                 self.fail("a future failed before its limits", f.spec)
         if not tainted and value != spec.expected:
             self.fail("a future has a wrong value", f.spec)

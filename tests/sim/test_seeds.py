@@ -22,6 +22,7 @@ MUST_HAPPEN = {
     "hosts_lost": 800,
     "lost_moving": 1000,
     "successions": 500,
+    "once_failed": 10,
     "cuts": 3000,
     "pauses": 2000,
     "blamed": 3000,
@@ -80,6 +81,11 @@ def test_seeds_of_one_host(sim: ModuleType, first: int) -> None:
 @pytest.mark.parametrize("first", range(0, SEVERAL_HOSTS, BLOCK))
 def test_seeds_of_several_hosts(sim: ModuleType, first: int) -> None:
     run_block(sim, seeds.MANY_FAULTS + first, seeds.MANY_FAULTS + min(first + BLOCK, SEVERAL_HOSTS))
+
+
+@pytest.mark.parametrize("first", range(0, SUCCESSIONS, BLOCK))
+def test_seeds_with_tasks_that_run_at_most_once(sim: ModuleType, first: int) -> None:
+    run_block(sim, seeds.ONCE + first, seeds.ONCE + min(first + BLOCK, SUCCESSIONS))
 
 
 @pytest.mark.parametrize("first", range(0, SUCCESSIONS, BLOCK))

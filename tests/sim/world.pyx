@@ -51,8 +51,7 @@ cdef class World(Hosts):
         self.crash_limit = 3
         self.finished_s = -1.0
         self.processes = []
-        self.blame = {}
-        self.reported = []
+        self.blame, self.reported, self.once_begun = {}, [], set()
         self.next_incarnation = 1000
         self._load(program)
         self._start()
@@ -83,7 +82,7 @@ cdef class World(Hosts):
             spec.ops = <op_t *>calloc(len(ops) + 1, sizeof(op_t))
             spec.op_count = len(ops)
             spec.form = program[i].get("form", 0)
-            spec.may_cancel = program[i].get("may_cancel", False)
+            spec.may_cancel, spec.once = program[i].get("may_cancel", False), program[i].get("once", False)
             spec.fails = OP_FAIL in [kind for kind, _ in ops]
             value = mix64(<uint64_t>i + 1)
             children = []
@@ -153,7 +152,7 @@ cdef class World(Hosts):
         # Whatever is left may have to be done by the slowest alone.
         self.slowest = max([1.0] + list(slowness))
         if self.slowest == 1.0 and not self.faults and not self.plan.get("remote_only", False) and (
-                self.suspended_max >= 64):
+                self.suspended_max >= 64 and not any([self.specs[i].once for i in range(self.spec_count)])):
             self.estimates = 1.0 if self.plan.get("even", False) else WRONG
             self.patience_ns = PATIENCE_NS + PATIENCE_LINKS * 1000 * <uint64_t>(
                 self.plan.get("delay_us", 40) + self.plan.get("jitter_us", 20) + self.plan.get("far_delay_us", 0) +

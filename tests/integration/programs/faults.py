@@ -120,6 +120,30 @@ def descriptors():
     ex.shutdown()
 
 
+def note_then_perhaps_die(path, x):
+    with open(path, "a") as file:
+        file.write(f"{x}\n")
+    if x % 20 == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def once(path):
+    """A call that is not to begin twice fails with its worker; those that had not begun run elsewhere."""
+    fs = [futures.submit_once(note_then_perhaps_die, path, x) for x in range(60)]
+    lost = []
+    for x, f in enumerate(fs):
+        error = f.exception(timeout=WAIT_S)
+        if error is None:
+            assert f.result() == x
+        else:
+            assert isinstance(error, scoop.errors.TaskCrashed), repr(error)
+            lost.append(x)
+    assert lost == [7, 27, 47]
+    with open(path) as file:
+        assert sorted(map(int, file)) == list(range(60))
+
+
 def late_answer():
     """What `cancel` says stays true, also when its question is answered later."""
     with scoop.Executor(1) as ex:
