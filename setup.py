@@ -34,7 +34,7 @@ MODULES = (
         "federation",
     ),
     *("net", "links", "curve", "broker", "roads", "peers", "gateway", "store", "desk", "lead", "node"),
-    *("future", "runner", "hub", "notices", "ending", "session", "profiler"),
+    *("future", "runner", "hub", "notices", "ending", "account", "session", "profiler"),
 )
 
 

@@ -30,6 +30,7 @@ class Helpers:
         self._threads: list[threading.Thread] = []
         self._foreman: threading.Thread | None = None
         self._watched: list[Any] = []
+        self._helped: dict[int, Any] = {}
         self._idle = 0
         self._picked = 0
         self._closed = False
@@ -43,6 +44,10 @@ class Helpers:
             elif not self._idle:
                 self._start_foreman()
             self._changed.notify_all()
+
+    def helped(self) -> list[Any]:
+        """The futures whose calls run in these threads now. Does not block."""
+        return list(self._helped.values())
 
     def close(self) -> None:
         """Let the threads end when the call that they run is over. Does not wait."""
@@ -67,7 +72,9 @@ class Helpers:
                     return
                 future = self._pending.popleft()
                 self._picked += 1
+            self._helped[threading.get_ident()] = future
             self._session.help_with(future)
+            del self._helped[threading.get_ident()]
             if self._session.whereabouts(future) == "elsewhere":
                 self._keep_watch(future)
             del future

@@ -136,11 +136,13 @@ cdef class Hub(Runner):
             may |= MAY_RESUME
             if deadline == 0 and s.suspended < SUSPENDED_MAX:
                 may |= MAY_WORK
+        self._waits(s, 0, f)
         with nogil:
             if s.main:
                 reason = self.node.block(&f.c, deadline, may, recall)
             else:
                 reason = self.node.block_other(&f.c, deadline, may & MAY_RUN)
+        self._waits(s, 0, None)
         return self._after_block(reason)
 
     cdef int _after_block(self, int reason) except -1:
@@ -172,7 +174,7 @@ cdef class Hub(Runner):
             s.request = f
         if deadline:
             s.timers[getcurrent()] = deadline
-        s.suspended += 1
+        self._waits(s, 1, None)
         try:
             if s.greenlet:
                 s.greenlet.switch()
@@ -190,7 +192,7 @@ cdef class Hub(Runner):
                 pthread_mutex_lock(&self.desk.lock)
                 f.c.marks &= ~M_SUSPENDED
                 pthread_mutex_unlock(&self.desk.lock)
-            s.suspended -= 1
+            self._waits(s, -1, None)
             s.depth = depth
             s.level = level
             self._show(s)

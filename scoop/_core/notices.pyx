@@ -6,14 +6,19 @@ holds the GIL next takes them up: the main thread when it waits, else the notifi
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
 
 from scoop._core.call cimport M_PROMOTED, M_STARTED, S_EXPORTED, S_QUEUED, call_t
-from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
+from scoop._core.desk cimport parcel_t, pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
 from scoop._core.runner cimport Strand
-from scoop._core.wire cimport K_CONST, buf_t, put_array, put_bin, put_raw, put_uint
+from scoop._core.wire cimport K_CONST, K_FORM, K_RESULT, buf_t, put_array, put_bin, put_raw, put_uint
 
 cdef bytes DEADLY = b"\0deadly "      # before the lineage of a call that no process survives
+
+cdef enum:
+    FUNCTIONS_MAX = 4096        # functions of other owners kept here
 
 
 cdef class Notices(Hub):
@@ -37,6 +42,34 @@ cdef class Notices(Hub):
             f = <CallFuture><PyObject *>call.self_obj
             Py_DECREF(f)                # the ring's reference
             f.tell()
+        return 0
+
+    cdef int _unpack(self) except -1:
+        # Functions and constants that have arrived.
+        cdef parcel_t *parcel
+        while self.desk.parcels != NULL:
+            pthread_mutex_lock(&self.desk.lock)
+            parcel = self.desk.parcels
+            if parcel != NULL:
+                self.desk.parcels = parcel.next
+            pthread_mutex_unlock(&self.desk.lock)
+            if parcel == NULL:
+                break
+            data = (<char *>parcel.data)[parcel.name_size:parcel.name_size + parcel.size]
+            if parcel.kind == K_FORM:
+                key = (parcel.owner, <uint32_t>parcel.number)
+                self.functions[key] = data
+                if len(self.functions) > FUNCTIONS_MAX:
+                    del self.functions[next(iter(self.functions))]
+                self.asked.pop(key, None)
+                pthread_mutex_lock(&self.desk.lock)
+                self.desk.queue.unpark(parcel.owner, parcel.number)
+                pthread_mutex_unlock(&self.desk.lock)
+            elif parcel.kind == K_RESULT:
+                self.session.mend(parcel.number, data)
+            else:
+                self.session.constant_arrived((<char *>parcel.data)[:parcel.name_size], data)
+            free(parcel)
         return 0
 
     def start_notifier(self):

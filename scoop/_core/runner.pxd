@@ -15,6 +15,8 @@ cdef struct level_t:
     uint64_t item               # of a map
     uint64_t root_owner         # the task of another owner that it descends from, 0: none
     uint64_t root_id
+    uint64_t since              # when it began, by the monotonic clock; 0: a call so short that nobody looks
+    uint64_t root_since         # when that task began; 0: not known
     uint32_t fn
     uint32_t attempt
     uint32_t children           # submitted so far
@@ -35,6 +37,7 @@ cdef class Strand:
     cdef level_t base
     cdef int depth              # calls on the spot on this greenlet
     cdef int suspended
+    cdef object awaited         # the future that the thread sleeps for, running nothing else; or None
     cdef bint main
 
 cdef class Runner(Runtime):
@@ -59,8 +62,10 @@ cdef class Runner(Runtime):
     cdef int run_foreign(self, Strand s, call_t *call) except -1
     cdef int sweep(self) except -1
     cdef void _show(self, Strand s) noexcept
+    cdef void _waits(self, Strand s, int more, object awaited) noexcept
+    cdef int name_known(self, uint64_t owner, uint32_t number, str name) except -1
     cdef void set_item(self, level_t *level, uint64_t high, uint64_t low, uint64_t index) noexcept
-    cdef void _enter(self, Strand s, level_t *level, call_t *call) noexcept
+    cdef void _enter(self, Strand s, level_t *level, call_t *call, uint64_t began) noexcept
     cdef object _call(self, Strand s, call_t *call, object fn, object args, object kwargs)
     cdef object _call_chunk(self, Strand s, object fn, tuple args)
     cdef tuple _open_own(self, CallFuture f, Form form)

@@ -15,17 +15,17 @@ from libc.stdlib cimport free
 from greenlet import GreenletExit, getcurrent
 
 from scoop import pickling
+from scoop.pickling.keys import function_name
 from scoop.outcomes import copy_outcome, encode_outcome
 from scoop._core.call cimport M_SUSPENDED
-from scoop._core.desk cimport parcel_t, pthread_mutex_lock, pthread_mutex_unlock
+from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
 from scoop._core.store cimport AT_CALLED, AT_OPENED, AT_POSTED, AT_RETURNED
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport get_scalar, is_scalar, put_scalar
 from scoop._core.table cimport descend
 from scoop._core.wire cimport (
-    K_FORM, K_NEED, K_RESULT, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_SCALARS, buf_free, buf_t,
-    put_record, put_result, span_t)
+    K_NEED, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_SCALARS, buf_free, buf_t, put_record, put_result, span_t)
 
 cdef extern from "Python.h":
     object PyContext_Copy(object)
@@ -35,7 +35,6 @@ cdef extern from "Python.h":
     PyObject *PyDict_GetItemString(object, const char *)
 
 cdef enum:
-    FUNCTIONS_MAX = 4096        # functions of other owners kept here
     AGAIN_NS = 1000000000   # for a function that has not come: question or answer may be lost
     FLUSH_RUN_NS = 100000       # the result of a task this long does not wait for company
 
@@ -86,6 +85,9 @@ cdef class Runner(Runtime):
     cdef int resume_waiters(self, Strand s, CallFuture f) except -1:
         raise NotImplementedError
 
+    cdef int name_known(self, uint64_t owner, uint32_t number, str name) except -1:
+        raise NotImplementedError
+
     def show_on(self, page not None):
         """Keep what runs now on `page`, a writable buffer shared with the agent."""
         cdef unsigned char[::1] view = page
@@ -93,7 +95,8 @@ cdef class Runner(Runtime):
         self.page = &view[0]
 
     cdef void _show(self, Strand s) noexcept:
-        # What runs now, for the agent: it reads this page after a crash.
+        # What runs now, for the agent: it reads this page after a crash, and when somebody asks. The layout is that
+        # of scoop.launch.watched.
         cdef uint64_t *words = <uint64_t *>self.page
         cdef level_t *level = s.level
         if words == NULL or not s.main:
@@ -110,8 +113,19 @@ cdef class Runner(Runtime):
         words[17] = level.lineage[0]
         words[18] = level.lineage[1]
         words[19] = level.item
+        words[2] = level.since
+        words[3] = level.root_since
         words[1] += 1
         words[0] = 2
+
+    cdef void _waits(self, Strand s, int more, object awaited) noexcept:
+        # So many more calls of this thread are parked; `awaited` is what the thread itself sleeps for.
+        s.suspended += more
+        s.awaited = awaited
+        if more > 0:
+            s.level = &s.base       # its stack may be overwritten while it is parked, and this be read meanwhile
+        if self.page != NULL and s.main:
+            (<uint64_t *>self.page)[4] = s.suspended + (awaited is not None)
 
     cdef void set_item(self, level_t *level, uint64_t high, uint64_t low, uint64_t index) noexcept:
         # Each item of a map has a lineage of its own, however the map is cut into chunks.
@@ -123,7 +137,7 @@ cdef class Runner(Runtime):
         level.streams = 0
         level.item = index
 
-    cdef void _enter(self, Strand s, level_t *level, call_t *call) noexcept:
+    cdef void _enter(self, Strand s, level_t *level, call_t *call, uint64_t began) noexcept:
         level.up = s.level
         level.owner = call.owner if call.owner else self.desk.incarnation
         level.id = call.id
@@ -138,6 +152,11 @@ cdef class Runner(Runtime):
         # Blame goes to the task that this process was given, on whatever stack its descendants run.
         level.root_owner = level.owner if call.owner else call.root[0]
         level.root_id = level.id if call.owner else call.root[1]
+        level.since = began
+        level.root_since = began
+        if not call.owner and level.root_owner:
+            # On a stack of its own it is not known here when the task began that it descends from.
+            level.root_since = level.up.root_since if level.up.root_id == level.root_id else 0
         s.level = level
         self._show(s)
 
@@ -200,7 +219,7 @@ cdef class Runner(Runtime):
         if form.c.est_ns == 0 or form.c.est_ns > 10000 or form.c.runs & 15 == 0:
             began = now_ns()
         form.c.runs += 1
-        self._enter(s, &level, &f.c)
+        self._enter(s, &level, &f.c, began)
         try:
             try:
                 args, kwargs, fn = self._open_own(f, form)
@@ -259,8 +278,8 @@ cdef class Runner(Runtime):
             return 0
         if fn is None or self.desk.claim(call, now_ns()):
             return 0                    # asked for; the call is parked
-        self._enter(s, &level, call)
         began = now_ns()
+        self._enter(s, &level, call, began)
         try:
             args, kwargs = self._open_foreign(call)
             self.desk.stamp(AT_CALLED)
@@ -306,6 +325,7 @@ cdef class Runner(Runtime):
         if type(fn) is bytes:
             fn = pickling.load_function(fn)
             self.functions[key] = fn
+            self.name_known(call.owner, call.fn, function_name(fn))
         self.last_owner = call.owner
         self.last_fn = call.fn
         self.last_function = fn
@@ -349,32 +369,7 @@ cdef class Runner(Runtime):
         return 0
 
     cdef int _unpack(self) except -1:
-        # Functions and constants that have arrived.
-        cdef parcel_t *parcel
-        while self.desk.parcels != NULL:
-            pthread_mutex_lock(&self.desk.lock)
-            parcel = self.desk.parcels
-            if parcel != NULL:
-                self.desk.parcels = parcel.next
-            pthread_mutex_unlock(&self.desk.lock)
-            if parcel == NULL:
-                break
-            data = (<char *>parcel.data)[parcel.name_size:parcel.name_size + parcel.size]
-            if parcel.kind == K_FORM:
-                key = (parcel.owner, <uint32_t>parcel.number)
-                self.functions[key] = data
-                if len(self.functions) > FUNCTIONS_MAX:
-                    del self.functions[next(iter(self.functions))]
-                self.asked.pop(key, None)
-                pthread_mutex_lock(&self.desk.lock)
-                self.desk.queue.unpark(parcel.owner, parcel.number)
-                pthread_mutex_unlock(&self.desk.lock)
-            elif parcel.kind == K_RESULT:
-                self.session.mend(parcel.number, data)
-            else:
-                self.session.constant_arrived((<char *>parcel.data)[:parcel.name_size], data)
-            free(parcel)
-        return 0
+        raise NotImplementedError
 
     cdef int sweep(self) except -1:
         # Drops references that threads without the GIL have left behind.

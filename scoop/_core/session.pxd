@@ -4,9 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from scoop._core.future cimport CallFuture, Form
 from scoop._core.call cimport call_t
-from scoop._core.ending cimport Ending
+from scoop._core.account cimport Account
 
-cdef class Session(Ending):
+cdef class Session(Account):
     cdef dict forms             # plain function -> Form
     cdef dict keyed             # function key -> Form
     cdef uint32_t next_number

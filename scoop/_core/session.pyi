@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from typing_extensions import disjoint_base
 
-from scoop._core.ending import Ending
+from scoop._core.account import Account
 from scoop._core.future import CallFuture, Form
 from scoop._core.node import Node
 
@@ -13,7 +13,7 @@ MENDINGS_MAX: Final = 20
 PAYLOAD_BYTES_MAX: Final[int]
 
 @disjoint_base
-class Session(Ending):
+class Session(Account):
     closed: bool
     copy: bool
     def __init__(
@@ -40,12 +40,8 @@ class Session(Ending):
         flags: int = 0,
     ) -> Any: ...  # of the class that the session was made with
     def estimate_ns(self, fn: Callable[..., Any] | Form) -> int: ...
-    def current_lineage(self) -> bytes: ...
-    def at_item(self, lineage: bytes, index: int) -> None: ...
-    def next_stream(self) -> int: ...
     def bell(self) -> Any: ...  # the same
     def ring(self, bell: CallFuture) -> None: ...
-    def pin(self, pinned: bool) -> bool: ...
     def poll_parcels(self) -> None: ...
     def new_lineage(self) -> bytes: ...
     def needs_met(self, f: CallFuture) -> None: ...

@@ -10,6 +10,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from scoop import pickling
+from scoop._core.account cimport Account
 from scoop._core.call cimport M_SUSPENDED, S_DONE, S_WAITING, call_t
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.future cimport Extras
@@ -51,7 +52,7 @@ def _after_fork():
 os.register_at_fork(after_in_child=_after_fork)
 
 
-cdef class Session(Ending):
+cdef class Session(Account):
     """One process's way into its pool.
 
     Args:
@@ -63,7 +64,7 @@ cdef class Session(Ending):
     """
 
     def __init__(self, node, context, bint is_origin, future_class, bytes seed not None):
-        Ending.__init__(self, node, self, context, is_origin)
+        Account.__init__(self, node, self, context, is_origin)
         self.generation = generation
         self.future_class = future_class
         self.forms = {}
@@ -115,6 +116,7 @@ cdef class Session(Ending):
         pthread_mutex_lock(&self.desk.lock)
         table_put(&self.desk.forms, form.c.number, &form.c)
         pthread_mutex_unlock(&self.desk.lock)
+        self.name_known(self.desk.incarnation, form.c.number, form.name)
         if made.stable and keep and type(fn) in (types.FunctionType, types.BuiltinFunctionType) and (
                 getattr(fn, "__closure__", None) is None):
             self._remember(self.forms, fn, form)
@@ -157,21 +159,6 @@ cdef class Session(Ending):
         """Return the measured mean run time of `fn` per call or item in nanoseconds; 0 while unknown."""
         return self.form_of(fn).c.est_ns
 
-    def current_lineage(self):
-        """Return the 16 bytes that name the running call, or the item of a map, by its place in the tree of calls."""
-        return (<char *>self.strand().level.lineage)[:16]
-
-    def at_item(self, bytes lineage not None, uint64_t index):
-        """Give the running call the lineage of item `index` of the map `lineage`, as in a chunk of that map."""
-        cdef level_t *level = self.strand().level
-        self.set_item(level, (<uint64_t *><char *>lineage)[0], (<uint64_t *><char *>lineage)[1], index)
-
-    def next_stream(self):
-        """Return 0, 1, ...: how often the running call, or the item of a map, has asked."""
-        cdef level_t *level = self.strand().level
-        level.streams += 1
-        return level.streams - 1
-
     def bell(self):
         """Return a future that belongs to no call and becomes final when somebody rings it."""
         cdef CallFuture f = scoop_new(self.future_class)
@@ -188,13 +175,6 @@ cdef class Session(Ending):
         if bell.c.marks & M_SUSPENDED:
             self.resume_waiters(self.strand(), bell)
         self.node.hurry()
-
-    def pin(self, bint pinned):
-        """Forbid (or allow again) that this thread runs other calls while the running one waits; returns the old."""
-        cdef level_t *level = self.strand().level
-        before = level.pinned
-        level.pinned = pinned
-        return before
 
     def poll_parcels(self):
         """Take in constants and functions that have arrived; the caller waits in a loop for what it needs."""
@@ -293,6 +273,7 @@ cdef class Session(Ending):
         if not pending:
             self.needs_met(f)
             return True
+        self.needing.add(f)
         for need in pending:
             need.add_done_callback(lambda _: self.needs_met(f))
         return True
@@ -301,11 +282,13 @@ cdef class Session(Ending):
         """Queue `f` if all futures among its arguments are final now; one that failed fails it too."""
         cdef Extras extras = f.extras
         if f.c.state != S_WAITING or extras.needs is None:
+            self.needing.discard(f)
             return
         for need in extras.needs:
             if (<CallFuture>need).c.state < S_DONE:
                 return
         extras.needs = None
+        self.needing.discard(f)
         args, kwargs = f.args
         try:
             args = tuple([x.result() if isinstance(x, CallFuture) else x for x in args])

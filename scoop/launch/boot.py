@@ -21,7 +21,7 @@ from scoop._core.net import Context, Socket
 from scoop._core.node import Node
 from scoop._core.session import Session
 from scoop.launch.vigil import Lifeline
-from scoop.launch.watched import EXIT_LEFT
+from scoop.launch.watched import EXIT_LEFT, mark_ready
 
 ENTRY = "scoop.launch.boot:worker_main"
 WELCOME_S = 10.0
@@ -113,6 +113,7 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
     node.hello(1, spec.get("name") or f"worker-{index}")
     leave_on_sigterm(node)
     lifeline = hold_on(node, spec["broker"], door) if door is not None else None
+    mark_ready(spec["_page"])
     session.serve()
     if recording is not None:
         recording.stop()

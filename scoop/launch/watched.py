@@ -1,8 +1,9 @@
 """A worker as its agent sees it: pipes, page, cause of death; and when to replace one that died too soon.
 
 The page is shared memory in which a worker keeps what it is running, so that its agent can tell after its
-death. Level k of the running calls is in entry k modulo `PAGE_LEVELS`; the worker writes the entry first and
-then the number of levels.
+death, and meanwhile if somebody asks. Level k of the running calls is in entry k modulo `PAGE_LEVELS`; the
+worker writes the entry first and then the number of levels. Behind the entries are names of functions. Who
+reads the page of a living worker may see half of a change: for a report that is good enough.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ PAGE_HEAD = struct.Struct("=QQ")  # running levels, progress counter
 PAGE_ENTRY = struct.Struct("=QQII16sQ")  # owner, task, function, attempt, lineage, map item
 PAGE_LEVELS = 64
 PAGE_ENTRIES_AT = 64
+PAGE_TIMES = struct.Struct("=QQQQ")  # when the innermost call and its task began (ns), calls that wait, ready
+PAGE_TIMES_AT = 16
+PAGE_NAME = struct.Struct("=QI52s")  # owner, function, its name; account.pyx has the same numbers
+PAGE_NAMES_AT = 4096
+PAGE_NAMES = 64
 
 QUICK_S = 1.0
 QUICK_LIMIT = 3
@@ -51,6 +57,26 @@ def read_running(page: mmap.mmap) -> list[list[Any]]:
         list(PAGE_ENTRY.unpack_from(page, PAGE_ENTRIES_AT + level % PAGE_LEVELS * PAGE_ENTRY.size))
         for level in levels
     ]
+
+
+def read_times(page: mmap.mmap) -> tuple[float | None, float | None, int, bool]:
+    """More of what it is running: see `PAGE_TIMES`, in seconds of the monotonic clock; None: not known."""
+    innermost, task, waiting, ready = PAGE_TIMES.unpack_from(page, PAGE_TIMES_AT)
+    return innermost / 1e9 if innermost else None, task / 1e9 if task else None, waiting, bool(ready)
+
+
+def read_name(page: mmap.mmap, owner: int, function: int) -> str:
+    """The name of a function that it has run; empty if so many others have come since that it is gone."""
+    for slot in range(PAGE_NAMES):
+        found = PAGE_NAME.unpack_from(page, PAGE_NAMES_AT + slot * PAGE_NAME.size)
+        if found[:2] == (owner, function):
+            return bytes(found[2]).rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
+def mark_ready(page: mmap.mmap) -> None:
+    """In the worker: from now on it takes tasks."""
+    struct.pack_into("=Q", page, PAGE_TIMES_AT + PAGE_TIMES.size - 8, 1)
 
 
 class Worker:
