@@ -42,6 +42,7 @@ __all__ = [
     "numpy_rng",
     "rng",
     "shared",
+    "status",
     "worker",
 ]
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from scoop.executor import Executor
     from scoop.future import Future
     from scoop.logs import logger
+    from scoop.reports import status
     from scoop.streams import numpy_rng, rng
 
     IS_ORIGIN: bool
@@ -125,6 +127,7 @@ _LAZY = {
     "logger": "scoop.logs",
     "numpy_rng": "scoop.streams",
     "rng": "scoop.streams",
+    "status": "scoop.reports",
 }
 _MODULES = ("errors", "futures", "shared")
 

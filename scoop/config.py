@@ -205,6 +205,15 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "stopped_after",
+        SECONDS,
+        30.0,
+        "time after which a worker that is stopped (kill -STOP, Ctrl-Z) is named in a warning",
+        least=0.0,
+        most=86400.0,
+        unit="seconds",
+    ),
+    Option(
         "agent_restarts",
         WHOLE,
         3,
@@ -239,6 +248,7 @@ class Config:
     crash_limit: int
     stop_grace: float
     lease: float
+    stopped_after: float
     agent_restarts: int
 
     def __init__(self, **values: Any) -> None:

@@ -18,9 +18,12 @@ import time
 
 from scoop.launch import process
 from scoop.launch.cores import OomCounter
+from scoop.launch.inquiry import Inquiries
 from scoop.launch.link import AGENT_SOCKET, JOB_VARIABLE
+from scoop.launch.lookout import Lookout
 from scoop.launch.loop import SIGNALS, Loop
 from scoop.launch.rundir import remove_run_dir, sweep_stale
+from scoop.launch.standstill import Standstill
 from scoop.launch.watched import EXIT_LEFT, QUICK_LIMIT, Restarts, Worker, prepare
 
 TYPE_CHECKING = False
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 DRAIN_READS = 128  # a full pipe may hold as many short writes as it has pages
 STUCK_S = 5.0
 SWEEP_S = 0.02
+STOPPED_S = 30.0  # unless the origin says otherwise
 
 
 class Agent(Loop):
@@ -52,9 +56,15 @@ class Agent(Loop):
         self._set_death_signal, adopt_orphans = process.process_calls()
         adopt_orphans()
         self._oom = OomCounter()
+        self._lookout = Lookout(self, self._workers)
+        self._standstill = Standstill(self, self._workers, STOPPED_S)
+        self._inquiries: Inquiries | None = None
 
     def handle(self, message: Message) -> None:
-        """One message from the origin: start, add (count), kill (worker), leave or stop (grace_s)."""
+        """One message from the origin.
+
+        start, add (count), kill (worker), leave, stop (grace_s), status (number), told (number, job).
+        """
         op = message.get("op")
         if op == "start" and self._start is None:
             self._on_start(message)
@@ -71,6 +81,11 @@ class Agent(Loop):
             self._leave()
         elif op == "stop":
             self._stop(message["grace_s"])
+        elif op == "status":
+            self._tell_status(message["number"])
+        elif op == "told":
+            if self._inquiries is not None:
+                self._inquiries.told(message)
         else:
             self._fail(f"the agent does not expect {op!r} now")
 
@@ -87,10 +102,40 @@ class Agent(Loop):
 
             self._fail(f"the agent cannot prepare workers:\n{traceback.format_exc()}")
             return
+        self._listen(message["spec"])
         gc.freeze()  # a collection in a worker shall not touch, and so copy, the pages shared with the agent
         self._oom.moved()
         for _ in range(message["count"]):
             self._fork()
+
+    def _listen(self, spec: Message) -> None:
+        """Let others of this user ask what goes on, if this agent's job has a directory here."""
+        folder = os.path.dirname(str(spec.get("broker", "")).removeprefix("ipc://"))
+        self._standstill.after_s = spec.get("stopped_after", STOPPED_S)
+        if folder not in spec.get("run_dirs", ()):
+            return
+        self._inquiries = Inquiries(self, self._lookout, folder, self._origin)
+        try:
+            self._inquiries.open()
+        except OSError as error:  # a job runs as well if nobody can ask
+            print(f"scoop: nobody can ask what this job does: {error}", file=sys.stderr, flush=True)
+
+    def _tell_status(self, number: int) -> None:
+        self._lookout.look(
+            lambda workers: self.send(
+                {
+                    "op": "status",
+                    "number": number,
+                    "workers": workers,
+                    "failing": self._restarts.in_a_row,
+                    "broker": self._broker_state(),
+                }
+            )
+        )
+
+    def _broker_state(self) -> Message | None:
+        """Process id and state of the broker that this agent has started, if it has."""
+        return None
 
     def _fork(self) -> None:
         """Start one worker."""
@@ -167,6 +212,7 @@ class Agent(Loop):
 
     def _reap(self) -> None:
         """Wait for all children that have ended: workers, and orphans that fell to us."""
+        self._standstill.take_notice()
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -189,6 +235,7 @@ class Agent(Loop):
         process.kill_group(worker.pid)
         status = os.waitpid(worker.pid, 0)[1]
         del self._workers[worker.pid]
+        self._standstill.forget(worker.pid)
         self._sweep_until = time.monotonic() + STUCK_S
         self._sweep()
         self._drain(worker)

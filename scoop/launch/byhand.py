@@ -19,6 +19,7 @@ from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import keyring, vigil
 from scoop.launch.invitation import Agency
 from scoop.launch.origin import Origin, daemon, set_up_log
+from scoop.launch.survey import BY_HAND
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class ByHand(Origin):
         self.total = config.workers or cores.available_cores()
         super().__init__(max(1, self.total - 1), total=self.total, config=config)
         set_up_log(config)
+        self.notes.append(BY_HAND)
         self._link = Link(where, config)
         try:
             exits.register(self)

@@ -91,6 +91,7 @@ class Command:
         self.hosts: list[str] = []
         self.launch: dict[str, str] = {}
         self.check = False
+        self.explain: str | None = None
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -118,7 +119,9 @@ def parse(argv: Sequence[str]) -> Command:
             rest.insert(0, word)
             break
         _option(word, by_flag, command, rest)
-    if not rest and command.check:
+    if rest and command.explain is not None:
+        raise CommandError("--explain runs no program: it takes the process id of one that runs, or nothing")
+    if not rest and (command.check or command.explain is not None):
         return command
     if not rest:
         raise CommandError("there is no program to run")
@@ -149,6 +152,9 @@ def _option(word: str, by_flag: dict[str, Option], command: Command, rest: list[
         return
     if name == "--check":
         command.check = True
+        return
+    if name == "--explain":
+        command.explain = given if equals else rest.pop(0) if rest and rest[0].isdigit() else ""
         return
     if name in LATER:
         raise CommandError(f"{name} is not in this version yet")
@@ -219,6 +225,10 @@ def usage() -> str:
         "  --check",
         "      run nothing: show what each host has, or what to mend before a program can run there",
         "",
+        "a job that runs:",
+        "  --explain [PID]",
+        "      run nothing: show what your jobs on this host do, or that of process PID, what waits, and why",
+        "",
         "other:",
         "  -m module",
         "      run a module, as python -m does",
@@ -254,6 +264,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print("scoop", __version__)
             return 0
+        if command.explain is not None:
+            from scoop.launch import explain
+
+            return explain.main(command.explain)
         from scoop import current
 
         current.preset(command.values)

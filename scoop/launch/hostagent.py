@@ -18,6 +18,7 @@ from scoop.launch import process
 from scoop.launch.agent import Agent, serve
 from scoop.launch.cores import available_cores
 from scoop.launch.link import Decoder, encode
+from scoop.launch.lookout import HELD, look_at
 from scoop.launch.loop import SIGNALS
 
 TYPE_CHECKING = False
@@ -207,6 +208,12 @@ class HostAgent(Agent):
             process.run_entry(BROKER_ENTRY, spec, 0)
         finally:
             os._exit(1)
+
+    def _broker_state(self) -> Message | None:
+        stat = look_at(self._broker_pid) if self._broker_pid else None
+        if stat is None:
+            return None
+        return {"pid": self._broker_pid, "state": HELD.get(stat.letter, "")}
 
     def _tell_broker(self, message: Message) -> None:
         if message["op"] == "lost":  # a successor is to know who is dead, no more: it does not know the task

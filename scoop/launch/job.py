@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
-from scoop.launch import exits, orders
+from scoop.launch import exits, orders, survey
 from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
 from scoop.launch.keyring import differing, new_incarnation
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
@@ -124,7 +124,8 @@ class Job(Origin):
             raise StartupFailed("\n".join(f"host {host.name}: {host.failure}" for host in failed))
         for host in failed:
             log.warning("host %s is missing: %s", host.name, host.failure)
-            self._drop(host)
+            if host.handle is not None:
+                host.handle.close(0.0)
         self._hosts = [host for host in self._hosts if not host.failure]
         self._introduce(deadline)
 
@@ -152,6 +153,7 @@ class Job(Origin):
     def admit(self, invitation: Invitation) -> None:
         """Let processes elsewhere join; raises StartupFailed if that is not possible. Blocks."""
         self._invitation = invitation
+        self.notes.append(survey.JOINED)
         invitation.open(self._hosts[0], self._changed, self.seed)
 
     def _connect(self) -> None:
@@ -244,6 +246,12 @@ class Job(Origin):
             log.info("host %s leaves: it was told to by a signal", host.name)
         elif op == "failed":
             self._fail(host, message["error"].strip())
+        else:
+            self._on_news(host.number, message, f"{host.name}-")
+
+    def links(self) -> list[survey.Link]:
+        """The agents of all hosts."""
+        return survey.links_of(self._hosts)
 
     def _on_death(self, host: HostLink, message: dict[str, Any]) -> None:
         host.alive.discard(message["worker"])
@@ -282,19 +290,16 @@ class Job(Origin):
             "origin": self._name,
             "seed": self._overlay_seed,
         }
-        size = sum(other.share.count or 1 for other in self._hosts)
-        return orders.start(
-            host, self._way, self.config, broker, {"seed": self.seed, "copy": self._copy, "size": size}
-        )
+        job = {"seed": self.seed, "copy": self._copy, "size": sum(h.share.count or 1 for h in self._hosts)}
+        return orders.start(host, self._way, self.config, broker, job)
 
     def _fail(self, host: HostLink, reason: str) -> None:
+        missing = f"its broker is that of host {host.name}, which is missing"
         with self._changed:
             host.failure = host.failure or reason
             for other in self._hosts:
                 if other.leader is host and other is not host and not self._running:
-                    other.failure = (
-                        other.failure or f"its broker is that of host {host.name}, which is missing"
-                    )
+                    other.failure = other.failure or missing
             self._changed.notify_all()
         if self._running and not self._finished.is_set():
             log.error("host %s: %s", host.name, reason)
@@ -302,9 +307,8 @@ class Job(Origin):
 
     def _nobody_left(self, failure: BaseException) -> None:
         # A program that runs tasks itself goes on alone.
-        if self.config.origin_idle and all(
-            host.gone or host.failure or not host.workers for host in self._hosts
-        ):
+        left = [host for host in self._hosts if not (host.gone or host.failure) and host.workers]
+        if self.config.origin_idle and not left:
             self._break(failure)
 
     def _on_silent(self, message: dict[str, Any]) -> None:
@@ -382,10 +386,6 @@ class Job(Origin):
         for message in host.handle.close(grace_s):
             if message.get("op") == "output":
                 self._on_message(host, message)
-
-    def _drop(self, host: HostLink) -> None:
-        if host.handle is not None:
-            host.handle.close(0.0)
 
     def _clean(self) -> None:
         if self._invitation is not None:

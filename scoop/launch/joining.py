@@ -22,7 +22,7 @@ from scoop.launch import boot, cores, keyring, logs, vigil
 from scoop.launch.byhand import check_versions, reach
 from scoop.launch.invitation import Agency
 from scoop.launch.orders import PRELOAD
-from scoop.launch.origin import daemon, how_it_died, random_incarnation, set_up_log
+from scoop.launch.origin import daemon, how_it_died, random_incarnation, set_up_log, tell_standstill
 from scoop.launch.output import Output
 from scoop.launch.spawn import AgentHandle, AgentLost
 
@@ -164,6 +164,7 @@ class Joined:
                 "size": self._count,
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "stopped_after": self._config.stopped_after,
                 "profile": "",
             },
         )
@@ -190,6 +191,8 @@ class Joined:
         elif op == "failed" and not self._over.is_set():
             self.failure = f"the workers cannot be started: {message['error'].strip()}"
             self._node.stop()
+        else:
+            tell_standstill(message)
 
     def _on_started(self, index: int) -> None:
         self._alive.add(index)

@@ -62,6 +62,7 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
             "run_dirs": [tunnel] if host.share.local and tunnel else [],
             "level": log.getEffectiveLevel(),
             "levels": logs.describe(),
+            "stopped_after": config.stopped_after,
             "profile": place_of_profiles("" if host.share.local else host.name),
         },
     }

@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 import threading
+import time
 
 from scoop.config import Config
 from scoop.launch import exits
+from scoop.launch.survey import Survey, report_of
 from scoop.losses import Deaths
 
 TYPE_CHECKING = False
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from scoop._core.node import Node
     from scoop._core.session import Session
+    from scoop.launch.survey import Link
 
 log = logging.getLogger("scoop")
 
@@ -53,6 +56,10 @@ class Origin:
         self.workers = workers
         self.seed = seed if seed is not None else seed_bytes(config.seed)
         self.failure: BaseException | None = None
+        self.trouble = ""
+        self.began = time.monotonic()
+        self.survey = Survey()
+        self.notes: list[str] = []  # what a report cannot show
         self._total = total
         self._copy = config.copy if copy is None else copy
         self._pid = os.getpid()
@@ -201,11 +208,61 @@ class Origin:
         exits.forget(self)
         log.info("the workers of process %d have ended", self._pid)
 
+    # ---------------------------------------------------------------------------------------- reports
+
+    def is_over(self) -> bool:
+        """Whether the pool has been closed."""
+        return self._finished.is_set()
+
+    def report(self) -> dict[str, Any]:
+        """What goes on in this pool, see `scoop.status`. Blocks for a second at most."""
+        return report_of(self)
+
+    def links(self) -> list[Link]:
+        """The agents that can be asked of their workers."""
+        return []
+
+    def _on_news(self, key: int, message: dict[str, Any], prefix: str = "") -> None:
+        """What the agent `key` says besides deaths and output; `prefix` goes before a worker's number."""
+        op = message["op"]
+        if op == "status":
+            self.survey.take(key, message)
+        elif op == "asked":
+            daemon(lambda: self._answer(key, message["number"]), "scoop-status")
+        else:
+            tell_standstill(message, prefix)
+
+    def _answer(self, key: int, number: int) -> None:
+        """Somebody has asked the agent `key` what goes on."""
+        try:
+            job = self.report()
+        except Exception:  # the pool may be at its end meanwhile; whoever asks is told that nobody answers
+            log.debug("a question could not be answered", exc_info=True)
+            return
+        for link in self.links():
+            if link.key == key and link.send is not None:
+                try:
+                    link.send({"op": "told", "number": number, "job": job})
+                except OSError:  # it is gone
+                    pass
+
     def _note_death(self, report: dict[str, Any]) -> None:
         """Count a worker's death for the call that it ran; from the limit on nobody runs that call again."""
         deadly = self._deaths_by_call.note(report)
         if deadly is not None:
             self.session.send_deadly(*deadly)
+
+
+def tell_standstill(message: dict[str, Any], prefix: str = "") -> None:
+    """Log that a worker has been stopped for long, or goes on, if that is what its agent says."""
+    if message["op"] not in ("halted", "resumed"):
+        return
+    which = f"worker {prefix}{message['worker']} (process {message['pid']})"
+    if message["op"] == "halted":
+        text = "%s has been stopped for %.3g s; `kill -CONT %d` lets it go on"
+        log.warning(text, which, message["seconds"], message["pid"])
+    else:
+        log.warning("%s goes on, after %.3g s", which, message["seconds"])
 
 
 def set_up_log(config: Config) -> None:

@@ -20,6 +20,7 @@ from scoop.launch.origin import (
     set_up_log,
 )
 from scoop.launch.spawn import AgentHandle, AgentLost
+from scoop.launch.survey import Link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Pool(Origin):
                 "run_dirs": [self._run_dir],
                 "level": log.getEffectiveLevel(),
                 "levels": logs.describe(),
+                "stopped_after": self.config.stopped_after,
                 "profile": place_of_profiles(),
             },
             env=self._thread_caps(),
@@ -187,6 +189,13 @@ class Pool(Origin):
             self._on_died(message)
         elif op == "failed":
             self._on_failed(message["error"])
+        else:
+            self._on_news(0, message)
+
+    def links(self) -> list[Link]:
+        """The agent, if there is one."""
+        agent = self._agent
+        return [] if agent is None else [Link(0, os.uname().nodename, self.workers, agent.send)]
 
     def _on_died(self, message: dict[str, Any]) -> None:
         from scoop.launch.boot import incarnation_of
@@ -220,6 +229,7 @@ class Pool(Origin):
             self._break(failure)
         else:
             # This process can do all of the work itself, so the program goes on.
+            self.trouble = str(failure)
             log.error("%s; the program goes on without them", failure)
 
     def _agent_lost(self) -> bool:

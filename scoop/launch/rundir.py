@@ -13,7 +13,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SOCKET_PATH_LIMIT = 107
 """Longest path of a Unix socket in bytes: sun_path without its final zero."""
@@ -120,6 +120,19 @@ def sweep_stale(parent: str) -> list[str]:
         finally:
             os.close(lock)
     return removed
+
+
+def own_dirs(environs: Iterable[Mapping[str, str]]) -> list[str]:
+    """The directories of this user, as `make_run_dir` makes them, where the environments say."""
+    parents = {parent: None for environ in environs for parent in _parents(environ)}
+    found = []
+    for parent in [*parents, f"/run/user/{os.getuid()}"]:
+        try:
+            names = sorted(name for name in os.listdir(parent) if name.startswith(_name("")))
+        except OSError:
+            continue
+        found += [path for name in names if _is_ours(path := os.path.join(parent, name))]
+    return list(dict.fromkeys(found))
 
 
 def _parents(environ: Mapping[str, str]) -> list[str]:

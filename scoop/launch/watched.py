@@ -178,6 +178,11 @@ class Restarts:
         self._delay = BACKOFF_S[0]
         self._last = float("-inf")
 
+    @property
+    def in_a_row(self) -> int:
+        """How many have died so since one has started well."""
+        return self._row
+
     def success(self) -> None:
         """A worker has started well."""
         self._row = 0

@@ -303,3 +303,51 @@ def test_examples_on_many_hosts(hosts, environment, tmp_path, example):
     while left() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left()
+
+
+HELD = """\
+import os, sys, time
+from scoop import futures
+
+def hold(folder):
+    while not os.path.exists(os.path.join(folder, "go")):
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    print("go", flush=True)
+    list(futures.map(hold, [sys.argv[1]] * 6))
+"""
+
+
+def test_a_job_that_is_asked_what_it_does(launch, environment, until, tmp_path):
+    options = ("--hosts", "127.0.0.1*2", "node2*2", "--origin-idle")
+    said = {"SCOOP_STOPPED_AFTER": "0.2"}
+    process = launch(*options, source=HELD, arguments=(str(tmp_path),), env=said)
+    assert process.stdout.readline() == "go\n"
+
+    def shown(*texts, times=1):
+        command = [TESTBED / "on-host", "node1", sys.executable, "-m", "scoop", "--explain"]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.stdout if all(done.stdout.count(text) >= times for text in texts) else ""
+
+    report = until(lambda: shown("hold for ", times=3), "tasks on both hosts")
+    assert "\n  host 127.0.0.1: 1 worker\n" in report
+    assert "\n  host node2: 2 workers\n" in report
+    assert "3 calls wait for a free worker: all 3 are in use" in report
+    worker = pids("node2", "scoop-w1")[0]
+    os.kill(worker, signal.SIGSTOP)
+    assert process.stderr.readline().startswith("worker node2-1 (process ")
+    os.kill(worker, signal.SIGCONT)
+    assert "goes on, after " in process.stderr.readline()
+    agent, broker = pids("node2", "scoop-agent")[0], pids("node2", "scoop-broker")[0]
+    os.kill(broker, signal.SIGSTOP)
+    until(lambda: shown("the broker of node2 (process "), "the stopped broker")
+    os.kill(broker, signal.SIGCONT)
+    os.kill(agent, signal.SIGSTOP)
+    until(lambda: shown("host node2: its agent has not answered for 1 s"), "the silent agent")
+    os.kill(agent, signal.SIGCONT)
+    (tmp_path / "go").touch()
+    status, _, err = ended(process)
+    assert status == 0, err
