@@ -35,7 +35,7 @@ cdef extern from "Python.h":
     PyObject *PyDict_GetItemString(object, const char *)
 
 cdef enum:
-    AGAIN_NS = 1000000000   # for a function that has not come: question or answer may be lost
+    AGAIN_NS = 1000000000       # for a function that has not come: question or answer may be lost
     FLUSH_RUN_NS = 100000       # the result of a task this long does not wait for company
 
 cdef dict MODULES = sys.modules
