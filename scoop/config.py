@@ -205,6 +205,16 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "queue_bytes_max",
+        WHOLE,
+        1 << 30,
+        "arguments that may wait in the program's process for a worker; whoever submits more runs, or waits "
+        "for, a call that waits",
+        least=0,
+        most=1 << 60,
+        unit="bytes",
+    ),
+    Option(
         "stopped_after",
         SECONDS,
         30.0,
@@ -248,6 +258,7 @@ class Config:
     crash_limit: int
     stop_grace: float
     lease: float
+    queue_bytes_max: int
     stopped_after: float
     agent_restarts: int
 

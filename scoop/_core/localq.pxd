@@ -24,6 +24,7 @@ cdef class LocalQueue:
     cdef ring_t parked              # foreign ones whose function has been asked for
     cdef ring_t stale               # entries whose call left by another way; the holder of the GIL frees them
     cdef readonly size_t own_count      # calls that are really queued
+    cdef readonly size_t own_bytes      # and their encoded arguments
     cdef readonly size_t foreign_count
     cdef readonly uint64_t foreign_us   # their estimated work
     cdef int64_t room_us                # how much foreign work we asked for and did not get yet

@@ -93,6 +93,7 @@ cdef class LocalQueue:
             return -1
         call.state = S_QUEUED
         self.own_count += 1
+        self.own_bytes += call.size
         return 0
 
     cdef int put_foreign(self, call_t *call) noexcept nogil:
@@ -107,6 +108,7 @@ cdef class LocalQueue:
         cdef int how = 2                # its entry keeps the reference until it is trimmed
         call.state = S_RUNNING
         self.own_count -= 1
+        self.own_bytes -= call.size
         if self.own.count and _ring_back(&self.own) == call:
             _ring_pop_back(&self.own)
             how = 1
@@ -129,6 +131,7 @@ cdef class LocalQueue:
             call = _ring_pop_back(&self.own)
             if call.state == S_QUEUED:
                 self.own_count -= 1
+                self.own_bytes -= call.size
                 self._trim()
                 return call
             ring_push(&self.stale, call)
@@ -143,6 +146,7 @@ cdef class LocalQueue:
             call = _ring_pop_front(&self.own)
             if call.state == S_QUEUED:
                 self.own_count -= 1
+                self.own_bytes -= call.size
                 self._trim()
                 return call
             ring_push(&self.stale, call)

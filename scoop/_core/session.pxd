@@ -14,6 +14,8 @@ cdef class Session(Account):
     cdef object future_class
     cdef public bint closed
     cdef readonly bytes seed
+    cdef public uint64_t queue_bytes_max    # of encoded arguments that wait here
+    cdef int _run_oldest(self) except -1
     cdef public bint copy       # arguments and results are copied even where a call stays here
 
     cdef Form form_of(self, object fn)

@@ -11,11 +11,13 @@ from scoop._core.node import Node
 FORMS_MAX: Final = 1024
 MENDINGS_MAX: Final = 20
 PAYLOAD_BYTES_MAX: Final[int]
+QUEUE_BYTES_MAX: Final[int]
 
 @disjoint_base
 class Session(Account):
     closed: bool
     copy: bool
+    queue_bytes_max: int
     def __init__(
         self, node: Node, context: Context, is_origin: bool, future_class: type[CallFuture], seed: bytes
     ) -> None: ...

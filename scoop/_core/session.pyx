@@ -37,6 +37,7 @@ cdef extern from *:
 scoop_set_no_args(())
 
 FORMS_MAX = 1024
+QUEUE_BYTES_MAX = 1 << 30
 PAYLOAD_BYTES_MAX = (1 << 32) - (1 << 20)     # what a message can carry, less its other fields
 MENDINGS_MAX = 20        # classes that one call may lack, found one by one
 
@@ -71,6 +72,7 @@ cdef class Session(Account):
         self.keyed = {}
         self.seed = seed
         self.copy = True
+        self.queue_bytes_max = QUEUE_BYTES_MAX
         memcpy(self.main_strand.base.lineage, <const char *>seed, 16)
         if not is_origin:
             # What a worker's own threads submit outside of any task must not repeat the origin's lineages.
@@ -257,6 +259,21 @@ cdef class Session(Account):
             self.node.hurry()
         if self.desk.grave.count + self.desk.queue.stale.count > 256:
             self.sweep()
+        while self.desk.queue.own_bytes > self.queue_bytes_max:
+            self._run_oldest()
+        return 0
+
+    cdef int _run_oldest(self) except -1:
+        # A flood of submits would fill the memory: whoever submits more runs, or waits for, what waits longest.
+        cdef call_t *call
+        cdef object f = None
+        pthread_mutex_lock(&self.desk.lock)
+        call = self.desk.queue.oldest()
+        if call != NULL:
+            f = <object>call.self_obj
+        pthread_mutex_unlock(&self.desk.lock)
+        if f is not None:
+            self.wait_for(f, -1.0)
         return 0
 
     # ----------------------------------------------------------------------- futures among arguments

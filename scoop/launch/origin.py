@@ -155,6 +155,7 @@ class Origin:
         if config.seed is not None and config.seed != self.config.seed:
             self.session.reseed(seed_bytes(config.seed))
         self.session.copy = self._copy = config.copy
+        self.session.queue_bytes_max = config.queue_bytes_max
         self.config = config
 
     def _open(self, node: Node) -> None:
@@ -168,6 +169,7 @@ class Origin:
         self.node = node
         self.session = Session(node, contextvars.copy_context(), True, Future, self.seed)
         self.session.copy = self._copy
+        self.session.queue_bytes_max = self.config.queue_bytes_max
         self._threads = [boot.start_driver(node, "scoop-driver")]
         self.session.start_notifier()
 

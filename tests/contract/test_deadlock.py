@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import scoop
-from scoop import futures, outcomes
+from scoop import current, futures, outcomes
 from scoop._core import session
 from scoop.errors import ResultNotPicklable, UsageError
 
@@ -162,6 +162,16 @@ def test_many_large_arguments_and_results(executor: cf.Executor) -> None:
     data = bytes(3_000_000)
     fs = [executor.submit(identity, data) for _ in range(10)]
     assert all(future.result(LIMIT_S) == data for future in fs)
+
+
+def test_a_flood_of_submits_is_slowed_down(executor: cf.Executor) -> None:
+    executor.submit(abs, 0).result(LIMIT_S)
+    pool = executor._pool if isinstance(executor, scoop.Executor) else current.pool
+    assert pool is not None
+    pool.session.queue_bytes_max = 10_000
+    fs = [executor.submit(len, ["x" * 1000]) for _ in range(1000)]
+    assert sum(not future.done() for future in fs) < 500  # all that is not in the queue is with workers
+    assert [future.result(LIMIT_S) for future in fs] == [1] * 1000
 
 
 def test_what_is_too_large_for_one_message(executor: cf.Executor, monkeypatch: pytest.MonkeyPatch) -> None:
