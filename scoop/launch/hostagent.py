@@ -17,7 +17,7 @@ import time
 from scoop.launch import process
 from scoop.launch.agent import Agent, serve
 from scoop.launch.cores import available_cores
-from scoop.launch.link import Decoder, encode
+from scoop.launch.link import TO_BROKER, Decoder, encode
 from scoop.launch.lookout import HELD, look_at
 from scoop.launch.loop import SIGNALS
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from scoop.launch.link import Message
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
-TO_BROKER = ("allow", "peers", "admit", "guests", "gone", "lost")
 AHEAD = 16
 """So many workers at least are let in by a broker elsewhere before they start: a refused one is lost."""
 
@@ -153,7 +152,12 @@ class HostAgent(Agent):
         from scoop.launch import rundir
 
         try:
-            self._run_dir = rundir.make_run_dir()
+            before = message["broker"]["before"]
+            if before is None:
+                self._run_dir = rundir.make_run_dir()
+            else:
+                self._run_dir = rundir.adopt_run_dir(before["folder"])
+                self._bound, self._told_broker = before["bound"], before["told"]
         except (OSError, rundir.RunDirError) as error:
             self._fail(str(error))
             return False

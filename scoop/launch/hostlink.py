@@ -9,6 +9,7 @@ import time
 
 from scoop.launch import remote
 from scoop.launch.hosted import route_to
+from scoop.launch.link import TO_BROKER
 from scoop.launch.spawn import AgentLost
 from scoop.launch.tunnel import without_chatter
 
@@ -58,8 +59,9 @@ class HostLink:
         self.leaving = False
         self.workers = 0
         self.alive: set[int] = set()
+        self.keys = os.urandom(32)  # of this host's broker: one that follows it has the same
+        self._told: list[Message] = []
         self._tail = b""
-        self._errors = -1
 
     @property
     def leads(self) -> bool:
@@ -85,24 +87,48 @@ class HostLink:
         """Start its agent's command. Raises OSError if that cannot be done."""
         job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
-        self.handle, self._errors = remote.connect(command, job)
+        self.handle, errors = remote.connect(command, job)
         shown = without_chatter if way.tunnel is not None else bytes
-        threading.Thread(target=self._read_errors, args=(shown,), name="scoop-errors", daemon=True).start()
+        threading.Thread(
+            target=self._read_errors, args=(errors, shown), name="scoop-errors", daemon=True
+        ).start()
+
+    def start_again(self, way: remote.Way, job: str) -> None:
+        """The same after its agent has died; its broker will have the keys and addresses that it had."""
+        from scoop.launch.boot import incarnation_of
+
+        if self.handle is not None:
+            self.handle.close(0.0)
+        for index in self.alive:
+            node = incarnation_of(self.base, index, self.number)
+            self._told.append({"op": "lost", "node": node, "owner": 0, "task": 0, "detail": b""})
+        self.alive.clear()
+        self.hello, self.gone = None, False
+        self.start(way, job)
+
+    def before(self) -> Message | None:
+        """What a broker that follows another one has to know, None if there was none; see `hosted`."""
+        if self.broker is None or not self.leads:
+            return None
+        folder = os.path.dirname(self.broker["local"].removeprefix("ipc://"))
+        return {"bound": self.broker["bound"], "told": self._told, "folder": folder}
 
     def send(self, message: Message) -> None:
         """Send its agent a message, unless that is gone."""
+        if message["op"] in TO_BROKER and self.share.local:
+            self._told.append(message)
         try:
             if self.handle is not None and not self.gone:
                 self.handle.send(message)
         except AgentLost:
             pass  # the thread that reads from it tells
 
-    def _read_errors(self, shown: Callable[[bytes], bytes]) -> None:
+    def _read_errors(self, errors: int, shown: Callable[[bytes], bytes]) -> None:
         # What the command itself says: why it has failed, and warnings of the login there.
         while True:
-            data = os.read(self._errors, TAIL_BYTES)
+            data = os.read(errors, TAIL_BYTES)
             if not data:
-                os.close(self._errors)
+                os.close(errors)
                 return
             data = shown(data)
             self._tail = (self._tail + data)[-TAIL_BYTES:]
@@ -127,3 +153,19 @@ def own_address(others: list[str]) -> str:
         except OSError:
             continue
     return ANY if others else "127.0.0.1"
+
+
+def tell_loss(host: HostLink, hosts: list[HostLink]) -> None:
+    """Let the brokers know that a host is gone."""
+    from scoop.launch.boot import incarnation_of
+
+    if host.leads:
+        for other in hosts:
+            if other.leader is host and other is not host and other.handle is not None:
+                other.handle.stop(0.0)  # its workers have lost their broker
+            elif other.leads and other is not host:
+                other.send({"op": "gone", "number": host.number})
+    else:
+        for index in sorted(host.alive):
+            node = incarnation_of(host.base, index, host.leader.number)
+            host.leader.send({"op": "lost", "node": node, "owner": 0, "task": 0, "detail": b""})

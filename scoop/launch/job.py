@@ -16,7 +16,7 @@ from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, orders, survey
-from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address
+from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address, tell_loss
 from scoop.launch.keyring import differing, new_incarnation
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
@@ -78,6 +78,7 @@ class Job(Origin):
         self._hosts = [links(number, share) for number, share in enumerate(shares, FIRST)]
         self._changed = threading.Condition()
         self._running = False
+        self._restarts = 0
         self._invitation: Invitation | None = None
         self._output = Output()
         self._context: Any = None
@@ -284,12 +285,7 @@ class Job(Origin):
         return host
 
     def _start_order(self, host: HostLink) -> dict[str, Any]:
-        broker = {
-            "bind": self._bind if host.share.local else "",
-            "name": self._name if host.share.local else "",
-            "origin": self._name,
-            "seed": self._overlay_seed,
-        }
+        broker = {"bind": self._bind, "name": self._name, "origin": self._name, "seed": self._overlay_seed}
         job = {"seed": self.seed, "copy": self._copy, "size": sum(h.share.count or 1 for h in self._hosts)}
         return orders.start(host, self._way, self.config, broker, job)
 
@@ -331,25 +327,26 @@ class Job(Origin):
         else:
             log.warning("host %s is gone, and its workers with it", host.name)
         if host.share.local:
-            self._break(PoolLost("the agent of this host is gone"))
+            self._follow(host)
             return
-        self._tell_loss(host)
+        tell_loss(host, self._hosts)
         self._nobody_left(PoolLost(f"host {host.name} was the last one with workers, and it is gone"))
 
-    def _tell_loss(self, host: HostLink) -> None:
-        """Let the brokers know that a host is gone."""
-        from scoop.launch.boot import incarnation_of
-
-        if host.leads:
-            for other in self._hosts:
-                if other.leader is host and other is not host and other.handle is not None:
-                    other.handle.stop(0.0)  # its workers have lost their broker
-                elif other.leads and other is not host:
-                    other.send({"op": "gone", "number": host.number})
-        else:
-            for index in sorted(host.alive):
-                node = incarnation_of(host.base, index, host.leader.number)
-                host.leader.send({"op": "lost", "node": node, "owner": 0, "task": 0, "detail": b""})
+    def _follow(self, host: HostLink) -> None:
+        """Start this host's agent again, and with it its workers and the broker of the program."""
+        for index in host.alive:
+            self._output.worker_ended(host.number * WORKERS_PER_HOST + index)
+        self._restarts += 1
+        if host.leaving or self._restarts > self.config.agent_restarts:
+            self._break(PoolLost("the agent of this host is gone"))
+            return
+        log.warning("the agent of this host is started again")
+        try:
+            host.start_again(self._way, self._id)
+        except OSError as error:
+            self._break(PoolLost(f"the agent of this host is gone, and cannot be started again: {error}"))
+            return
+        self._attend(host)
 
     # ----------------------------------------------------------------------------------------- ending
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 JOB_VARIABLE = "SCOOP_JOB"
 """Names the pool in the environment of its agent, its workers and all that they start."""
 
+TO_BROKER = ("allow", "peers", "admit", "guests", "gone", "lost")
+"""Messages to the agent of a host that it passes on to its broker."""
+
 AGENT_SOCKET = 3
 """Descriptor on which the agent finds its end of the link."""
 

@@ -31,7 +31,8 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
         host: whose agent has said hello.
         way: how things are started there.
         config: options of the job.
-        broker: bind and name (empty: found out there), origin and seed, as of `boot.broker_main`.
+        broker: bind and name of this host's (elsewhere they are found out), origin and seed, as of
+            `boot.broker_main`.
         job: seed, copy and size, as of `boot.worker_main`.
     """
     from scoop.launch import cores
@@ -42,6 +43,11 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
     caps = cores.thread_caps(max(processes, 1), host.hello["cores"], os.environ, threads=config.threads)
     tunnel = way.tunnel.folder if way.tunnel is not None else ""
     of_broker = {**broker, "number": host.number, "tunnel": bool(tunnel), "lease": config.lease}
+    if host.share.local:
+        of_broker.update(keys=host.keys)
+    else:
+        of_broker.update(bind="", name="")
+    of_broker["before"] = host.before()
     return {
         "op": "start",
         "count": host.workers,

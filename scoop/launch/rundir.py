@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ SOCKET_PATH_LIMIT = 107
 
 LONGEST_NAME = 24
 """Bytes kept free for the name of a socket in a run directory."""
+
+ADOPT_S = 5.0
+"""How long what a dead process has left may take to end and let go of its directory."""
 
 SEGMENT_PARENT = "/dev/shm"
 _LOCK = "lock"
@@ -61,6 +65,31 @@ def make_run_dir(*, longest_name: int = LONGEST_NAME, environ: Mapping[str, str]
         + "\n  ".join(refused)
         + "\nSet XDG_RUNTIME_DIR or TMPDIR to a directory with a short path that only you can write."
     )
+
+
+def adopt_run_dir(path: str) -> str:
+    """Take over the directory of a process that has died; returns its path. Blocks until nobody locks it.
+
+    Raises:
+        RunDirError: it is gone, or somebody still holds it after `ADOPT_S`.
+    """
+    try:
+        _check_own(path)
+        lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be taken over: {_reason(error)}") from error
+    deadline = time.monotonic() + ADOPT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise RunDirError(f"{path} is still in use by what it was made for") from None
+            time.sleep(0.005)
+        else:
+            _held[path] = lock
+            return path
 
 
 def make_segment_dir(parent: str = SEGMENT_PARENT) -> str:

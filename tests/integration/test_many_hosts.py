@@ -154,6 +154,18 @@ def test_a_broker_that_dies_is_followed_by_another_one(launch, until, host):
     assert "is gone" not in err
 
 
+def test_the_agent_of_the_first_host_is_followed_by_another_one(launch, until):
+    process = launch("--hosts", "127.0.0.1", "node2", "-n", "4", arguments=("1500",))
+    assert process.stdout.readline() == "go\n"
+    found = until(lambda: pids("node1", "scoop-agent"), "the agent")
+    time.sleep(0.3)  # tasks are on their way, or not: either must end well
+    os.kill(found[0], signal.SIGKILL)
+    until(lambda: pids("node1", "scoop-agent") not in ([], found), "its successor")
+    status, out, err = ended(process)
+    assert (status, out) == (0, "node1 node2 1500 1024\n"), err
+    assert "the agent of this host is started again" in err
+
+
 COUNTED = """\
 import os, socket, sys, time
 from scoop import futures
