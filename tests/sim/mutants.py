@@ -33,7 +33,7 @@ MUTANTS = (
         "return R_IGNORE\n\n    cdef ruling_t on_answer",
     ),
     Mutant("a crash is not counted", "ledger", "call.crashes += 1", "call.crashes += 0"),
-    Mutant("a call that came home is dropped", "ledger", "else R_REQUEUE", "else R_IGNORE"),
+    Mutant("a call that came home is dropped", "ledger", "== NULL else R_REQUEUE", "== NULL else R_IGNORE"),
     Mutant(
         "an attempt is not counted",
         "ledger",
@@ -83,7 +83,6 @@ MUTANTS = (
         "if call.claimer or call.attempt >",
         "if call.attempt >",
     ),
-    Mutant("a claim is granted for any copy", "ledger", "attempt != call.attempt or (call", "(call"),
     # ----------------------------------------------------------------------------------------- balance
     Mutant(
         "the owner is not told of a loss",
@@ -169,12 +168,6 @@ MUTANTS = (
     Mutant("an asker is granted nothing", "federation", "(max(1, wanted) * mean)", "(0 * mean)"),
     Mutant("who has asked once never asks again", "federation", "now >= self.asked_until:", "now < 0:"),
     # ---------------------------------------------------------------------------------------- failover
-    Mutant(
-        "a successor is not told what its nodes hold",
-        "desk",
-        "put_record(&self.out, K_HOLD, 5, numbers)",
-        "pass",
-    ),
     Mutant("a successor's nodes do not ask for work again", "desk", "self.queue.forget_request()", "pass"),
     Mutant(
         "what was lost with a broker is not issued again", "failover", "b._lose(task, 1, False)", "i += 1"
@@ -193,7 +186,12 @@ MUTANTS = (
         "self._forward(to, r)\n        elif r.kind == K_REQUEST",
         "self._forward(to, r)\n            self._forward(to, r)\n        elif r.kind == K_REQUEST",
     ),
-    Mutant("a cancel is not answered", "desk", "put_record(&self.out, K_ANSWER, 5, numbers)", "pass"),
+    Mutant(
+        "a cancel is not answered",
+        "desk",
+        "put_record(&self.out, K_ANSWER, 5, numbers)\n\n    cdef void _on_answer",
+        "pass\n\n    cdef void _on_answer",
+    ),
     Mutant(
         "a function that is needed is not sent",
         "desk",
