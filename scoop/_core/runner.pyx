@@ -25,7 +25,8 @@ from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport get_scalar, is_scalar, put_scalar
 from scoop._core.table cimport descend
 from scoop._core.wire cimport (
-    K_NEED, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_SCALARS, buf_free, buf_t, put_record, put_result, span_t)
+    K_NEED, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_ONCE, T_SCALARS, buf_free, buf_t, put_record,
+    put_result, span_t)
 
 cdef extern from "Python.h":
     object PyContext_Copy(object)
@@ -276,7 +277,7 @@ cdef class Runner(Runtime):
         except BaseException as error:
             self._post(call, error, O_ERROR, 0, None)
             return 0
-        if fn is None or self.desk.claim(call, now_ns()):
+        if fn is None or (call.flags & T_ONCE and self.desk.claim(call, now_ns())):
             return 0                    # asked for; the call is parked
         began = now_ns()
         self._enter(s, &level, call, began)
