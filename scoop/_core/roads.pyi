@@ -26,6 +26,7 @@ class Roads(Broker):
         address: str,
         meta: str,
         unknown: Callable[[str], object] | None = None,
+        announce: bool = False,
     ) -> tuple[str, str]: ...
     def introduce(self, address: str, meta: str) -> None: ...
     watching: bool

@@ -57,7 +57,8 @@ cdef class Roads(Broker):
         free(self.dialled)
         free(self.pids)
 
-    def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None):
+    def open(self, Context context not None, Keys keys not None, str address not None, str meta not None, unknown=None,
+             bint announce=False):
         """Open the sockets to other hosts.
 
         Args:
@@ -65,6 +66,7 @@ cdef class Roads(Broker):
             keys: those of this broker.
             address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``; port 0 takes a free one.
             unknown: see `Gate`.
+            announce: see `Socket.announce`; for a broker that may be followed by another one.
 
         Returns:
             The two endpoints with their ports.
@@ -78,7 +80,8 @@ cdef class Roads(Broker):
         self.gate = Gate(context, unknown)
         self.door = Socket(context, "router", b"", 1000)
         keys.guard(self.door)
-        self.door.announce()
+        if announce:
+            self.door.announce()
         self.road = Socket(context, "router", me, 1000)
         self.meta = Socket(context, "pub", b"", 0)
         keys.guard(self.meta)

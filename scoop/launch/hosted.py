@@ -83,10 +83,10 @@ class HostBroker:
     def _listen(self, address: str, meta: str) -> tuple[str, str]:
         """Open the sockets, where those of the one before were if there was one; returns the endpoints."""
         if self._before is None:
-            self._bound = self._gateway.open(self._context, self._keys, address, meta)
+            self._bound = self._gateway.open(self._context, self._keys, address, meta, announce=True)
             self_test(self._gateway, self._context, self._bound[0], self._link.fileno())
             return self._bound
-        self._bound = self._gateway.open(self._context, self._keys, *self._before["bound"])
+        self._bound = self._gateway.open(self._context, self._keys, *self._before["bound"], announce=True)
         for message in self._before["told"]:
             if message["op"] in GATE:
                 self._obey(message)
