@@ -86,7 +86,8 @@ class HostBroker:
             self._bound = self._gateway.open(self._context, self._keys, address, meta, announce=True)
             self_test(self._gateway, self._context, self._bound[0], self._link.fileno())
             return self._bound
-        self._bound = self._gateway.open(self._context, self._keys, *self._before["bound"], announce=True)
+        address, meta = self._before["bound"]
+        self._bound = self._gateway.open(self._context, self._keys, address, meta, announce=True)
         for message in self._before["told"]:
             if message["op"] in GATE:
                 self._obey(message)
