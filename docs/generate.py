@@ -25,8 +25,8 @@ PURPOSE = {
     "socket. A broker ignores whoever has not sent it. Sent again when the broker's empty frame says that a "
     "connection is a new one.",
     "WELCOME": "The broker's answer to HELLO, followed by the constants that are shared so far. `namesake`, "
-    "unless 0, goes behind the name, which another one has already. From a broker to another one, `slot` is "
-    "1 if the origin is at the sender, else 0.",
+    "unless 0, goes behind the name, which another one has already. A `successor` is asked for work again. "
+    "From a broker to another one, `slot` is 1 if the origin is at the sender, else 0.",
     "TASK": "A call on its way to whoever has room, or home again. `form` is the function as it "
     "travels; it is there the first time an owner sends it, later ones carry its number "
     "only. `lineage` has 16 bytes.",

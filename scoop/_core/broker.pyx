@@ -92,7 +92,6 @@ cdef class Broker:
         # before us may have something on its way, and says HELLO then.
         cdef reader_t reader
         cdef record_t r
-        cdef uint64_t[3] numbers
         cdef held_t *constant = self.constants
         cdef int slot
         reader.data = data
@@ -111,14 +110,19 @@ cdef class Broker:
         if slot < 0:
             self.malformed += 1
             return
-        numbers[0] = PROTOCOL_VERSION
-        numbers[1] = slot
-        numbers[2] = self._newcomer(slot, &r)
-        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
+        self._welcome(slot, self._newcomer(slot, &r))
         while constant != NULL:
             put_raw(self.out_of(slot), constant.data, constant.size)
             constant = constant.next
         self.feed(slot, data + reader.pos, size - reader.pos)
+
+    cdef void _welcome(self, int slot, uint64_t namesake) noexcept nogil:
+        cdef uint64_t[4] numbers
+        numbers[0] = PROTOCOL_VERSION
+        numbers[1] = slot
+        numbers[2] = namesake
+        numbers[3] = self.balance.successor
+        put_record(self.out_of(slot), K_WELCOME, 4, numbers)
 
     cdef uint64_t _newcomer(self, int slot, record_t *hello) noexcept nogil:
         return 0
@@ -181,6 +185,7 @@ cdef class Broker:
         elif r.kind == K_HELLO:
             if self.balance.successor:
                 self.balance.nodes[slot].source = r.num[3] == ROLE_ORIGIN
+                self._welcome(slot, 0)
         elif r.kind == K_LEAVE:
             self.balance.on_leave(slot)
             if r.num[1]:

@@ -15,6 +15,7 @@ cdef class Desk(Store):
     cdef uint64_t claim_id
     cdef void _requeue(self, call_t *call) noexcept nogil
     cdef void _on_probe(self, uint64_t now) noexcept nogil
+    cdef void _ask_again(self) noexcept nogil
     cdef void _say_held(self, call_t *call) noexcept nogil
     cdef int handle(self, const char *data, size_t size, uint64_t now) noexcept nogil
     cdef void complete(self, call_t *call) noexcept nogil

@@ -57,13 +57,10 @@ cdef class Desk(Store):
 
     cdef void _on_probe(self, uint64_t now) noexcept nogil:
         # (locked) The broker sends an empty frame on each new connection. After the first one it is a successor, which
-        # knows nothing of us and what we hold; all that was asked for, on either side, is forgotten. What was said
-        # before the first one may have been said to one that died before it could answer.
+        # knows nothing of us and what we hold; all that was asked for, on either side, is forgotten.
         cdef size_t at
         self.probes += 1
         put_raw(&self.out, self.hello.data, self.hello.size)
-        self.queue.forget_request()
-        self.surplus_told = 0
         if self.probes == 1:
             return
         for at in range(self.queue.foreign.count):
@@ -76,9 +73,15 @@ cdef class Desk(Store):
         put_raw(&self.out, self.constants.data, self.constants.size)
         self._claim_next()              # functions are asked for again, too
         self.ask_again_ns = now
+        self._ask_again()
         self.want_us = 0
         self.want_idle = 0
         self.begin_looking(now)
+
+    cdef void _ask_again(self) noexcept nogil:
+        # (locked)
+        self.queue.forget_request()
+        self.surplus_told = 0
 
     cdef void _say_held(self, call_t *call) noexcept nogil:
         cdef uint64_t[5] numbers
@@ -124,6 +127,8 @@ cdef class Desk(Store):
         elif r.kind == K_WELCOME:
             self.welcomed = True
             self.namesake = r.num[3]
+            if r.num[4] and self.probes <= 1:
+                self._ask_again()       # what we had asked for was heard by the one before
 
     cdef void _on_task(self, record_t *r) noexcept nogil:
         cdef call_t *call

@@ -94,12 +94,12 @@ cdef class Peers(Roads):
                 self._greet(slot)
 
     cdef void _greet(self, int slot) noexcept nogil:
-        cdef uint64_t[3] numbers
+        cdef uint64_t[4] numbers
         self.told[slot] = 1 + self.has_origin
         numbers[0] = PROTOCOL_VERSION
         numbers[1] = ORIGIN_HERE if self.has_origin else 0
-        numbers[2] = 0
-        put_record(self.out_of(slot), K_WELCOME, 3, numbers)
+        numbers[2] = numbers[3] = 0
+        put_record(self.out_of(slot), K_WELCOME, 4, numbers)
 
     cdef void _on_peer_hello(self, int slot, record_t *r) noexcept nogil:
         # Another process with the number, keys and addresses of the one that was there: it knows nothing.

@@ -7,7 +7,7 @@ its kind; `docs/wire.md` is generated from the table in `wire.pyx`.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    PROTOCOL_VERSION = 3
+    PROTOCOL_VERSION = 4
     RECORD_FIELDS_MAX = 12
 
 # Kinds of records. The order is the number on the wire: never change it, only append.

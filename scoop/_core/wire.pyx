@@ -14,7 +14,8 @@ ONCE = T_ONCE
 TABLE = {
     K_HELLO: ("HELLO", "node to broker", (("incarnation", "u"), ("protocol", "u"), ("role", "u"), ("pid", "u"),
                                           ("name", "b"))),
-    K_WELCOME: ("WELCOME", "broker to node", (("protocol", "u"), ("slot", "u"), ("namesake", "u"))),
+    K_WELCOME: ("WELCOME", "broker to node", (
+        ("protocol", "u"), ("slot", "u"), ("namesake", "u"), ("successor", "u"))),
     K_TASK: ("TASK", "both", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("hops", "u"), ("flags", "u"),
                               ("function", "u"), ("estimate_us", "u"), ("lineage", "b"), ("form", "b"),
                               ("payload", "b"))),
