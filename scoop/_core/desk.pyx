@@ -227,7 +227,7 @@ cdef class Desk(Store):
             numbers[3] = V_STARTED if self.has_begun(r.num[F_OWNER], r.num[F_ID]) else V_UNKNOWN
         numbers[4] = r.num[4]
         if call != NULL:
-            if call.marks & M_CLAIMED:
+            if call.owner == self.claim_owner and call.id == self.claim_id:
                 self._claim_next()
             free(call.data)
             free(call)
