@@ -20,6 +20,7 @@ MODULES = ("world", "workers", "brokers", "model")
 BUILD_SECONDS_MAX = 300
 
 SETUP = """
+import os
 import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -28,7 +29,7 @@ setup(
     name="scoop_federation",
     packages=[],
     py_modules=[],
-    script_args=["-q", "build_ext", "--inplace"],
+    script_args=["-q", "build_ext", "--inplace", "--parallel", str(os.cpu_count() or 1)],
     ext_modules=cythonize(
         [Extension(name, [name.replace(".", "/") + ".pyx"],
                    extra_compile_args=["-O2", "-g0", "-fno-strict-aliasing"]) for name in names],

@@ -18,6 +18,7 @@ BUILD_SECONDS_MAX = 300
 MODULES = ("events", "brokers", "process", "stacks", "runner", "hosts", "world", "job")
 
 SETUP = """
+import os
 import sys
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -26,7 +27,7 @@ setup(
     name="scoop_sim",
     packages=[],
     py_modules=[],
-    script_args=["-q", "build_ext", "--inplace"],
+    script_args=["-q", "build_ext", "--inplace", "--parallel", str(os.cpu_count() or 1)],
     ext_modules=cythonize(
         [Extension(name, [name.replace(".", "/") + ".pyx"],
                    extra_compile_args=["-g0", "-fno-strict-aliasing", *flags],

@@ -120,8 +120,11 @@ def attack(mark, key, *addresses):
                     peer.curve_publickey, peer.curve_secretkey = own.public, own.secret
                 peer.connect(address)
                 if kind == zmq.DEALER:
-                    for body in bodies:
-                        peer.send(body, zmq.DONTWAIT)
+                    try:
+                        for body in bodies:
+                            peer.send(body, zmq.DONTWAIT)
+                    except zmq.Again:
+                        pass  # it has been refused by now, and libzmq has given the connection up
                 peers.append(peer)
     deadline = time.monotonic() + 3 * PATIENCE_S
     heard = 0
