@@ -171,8 +171,9 @@ cdef class Model(Brokers):
             self._start(i, &m)
             self._tell(&self.nodes[i], &m)
             if m != NULL:
-                # Nobody starts at exactly the same moment.
-                self._to_broker(&self.nodes[i], m, <int64_t>(self._random() % 200000))
+                # Nobody starts at exactly the same moment. The origin may be asked at once, and no link lets what it
+                # gives overtake what it has told before.
+                self._to_broker(&self.nodes[i], m, <int64_t>(self._random() % 200000) if i else 0)
         while self.finished < 0 and self._pop(&e):
             self.now = e.at
             self.events += 1

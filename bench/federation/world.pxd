@@ -135,6 +135,7 @@ cdef class World:
     cdef bint tree
     cdef int64_t mean_ns, now, finished, last_hello
     cdef uint64_t rng, events
+    cdef message_t *spare               # messages that have been read, with their items' memory
     cdef list balances, federations, outboxes, heard
     cdef broker_t *brokers
     cdef node_t *nodes

@@ -69,6 +69,11 @@ cdef class World:
                 self._free_event(&self.buckets[k].events[i])
             free(self.buckets[k].events)
         free(self.buckets)
+        while self.spare != NULL:
+            m = self.spare
+            self.spare = m.next
+            free(m.items)
+            free(m)
         for i in range(self.node_count):
             free(self.nodes[i].own)
         free(self.brokers)
@@ -80,8 +85,8 @@ cdef class World:
 
     cdef void _free(self, message_t *m) noexcept:
         if m != NULL:
-            free(m.items)
-            free(m)
+            m.next = self.spare
+            self.spare = m
 
     cdef void _free_event(self, event_t *e) noexcept:
         if e.kind == E_BROKER or e.kind == E_NODE:
@@ -192,7 +197,13 @@ cdef class World:
         cdef message_t *m = into[0]
         cdef item_t *item
         if m == NULL:
-            m = <message_t *>calloc(1, sizeof(message_t))
+            m = self.spare
+            if m == NULL:
+                m = <message_t *>calloc(1, sizeof(message_t))
+            else:
+                self.spare = m.next
+            m.next = NULL
+            m.size = 0
             into[0] = m
         if m.size == m.cap:
             m.cap = m.cap * 2 if m.cap else 4

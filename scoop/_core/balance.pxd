@@ -40,6 +40,7 @@ cdef struct bnode_t:
     uint8_t alive
     uint8_t source          # it may submit at any time (the origin)
     uint8_t idle            # it asked because it has nothing at all to do
+    uint8_t behind          # what it was given last may wait behind something that runs; until it asks again
     uint8_t probation       # it runs a task that crashed a worker before, alone
     uint8_t leaving         # it takes no more tasks
     uint8_t peer            # it is a broker; its credit is what it has asked for and not got

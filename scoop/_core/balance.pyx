@@ -14,7 +14,7 @@ from scoop._core.wire cimport CANCEL_LOOK, CANCEL_ORPHAN, T_RETRIED, V_HELD, V_N
 
 cdef enum:
     ID_BITS = 44
-    ASKED_NODES_MAX = 8     # of nodes that hold a single task
+    ASKED_NODES_MAX = 8     # of nodes that hold a single task, which they may be running
     SURE_PART = 2           # of what a node has told, so much less may be left
     AHEAD_US = 1500         # how long before it is needed other brokers are asked for work
     HOPS_MAX = 16           # of all moves, between a process and its broker too; a limit to going round in circles
@@ -129,6 +129,7 @@ cdef class Balance:
             return                      # said before it knew
         self.nodes[node].room_us = <int64_t>room_us
         self.nodes[node].idle = idle
+        self.nodes[node].behind = 0
 
     cdef void on_surplus(self, int node, uint64_t tasks, uint64_t work_us) noexcept nogil:
         self.nodes[node].surplus = <uint32_t>tasks
@@ -481,6 +482,8 @@ cdef class Balance:
             if node.room_us <= 0:
                 self._stop_asking(slot)
             return                      # until the peer says that it has it, its loss is ours to report
+        # It may run something of its own, or what had not arrived when it asked: no other task that is given tells.
+        node.behind = not node.idle or node.given > 1
         node.idle = 0
         node.probation = (task.flags & T_RETRIED) != 0
         self.dispatched += 1
@@ -522,12 +525,12 @@ cdef class Balance:
             if not node.alive:
                 continue
             wanted = hungry_us - (self._appetite_us(node) if node.room_us > 0 else 0)
-            if asked >= ASKED_NODES_MAX and node.given < 2:
+            if asked >= ASKED_NODES_MAX and node.given < 2 and not node.behind:
                 wanted = 0
             elif best >= 0 and slot != best and not node.source:
                 wanted = max(<int64_t>0, min(min(wanted, left), node.surplus_us))
                 left -= min(wanted, self._sure_us(node))
-            elif best < 0 and not (node.source or node.given):
+            elif best < 0 and not (node.source or node.given or node.behind):
                 wanted = 0
             if wanted > 0:
                 asked += 1

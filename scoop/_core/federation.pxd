@@ -38,7 +38,6 @@ cdef class Federation:
     cdef int asked                          # index of whom we wait for, -1: nobody
     cdef uint64_t asked_until
     cdef uint64_t answer_us                 # how long the answers take, rather the quick ones
-    cdef int referred                       # index of whom a refusal has named, -1
     cdef int tries                          # in this round
     cdef uint64_t quiet_until               # no asking before
     cdef uint64_t backoff_us
@@ -93,7 +92,7 @@ cdef class Federation:
     cdef void _learn(self, far_t *far, int64_t tasks, uint64_t at) noexcept nogil
     cdef void _unlist(self, int i) noexcept nogil
     cdef int _victim(self, uint64_t now) noexcept nogil
-    cdef int _fullest(self, int but, uint64_t now) noexcept nogil
+    cdef int _drawn(self, int but, int64_t others, uint64_t now) noexcept nogil
     cdef void _grant(self, far_t *far, int64_t tasks, int64_t work_us) noexcept nogil
     cdef void _unpark(self, uint64_t now) noexcept nogil
     cdef void _failed(self, uint64_t now) noexcept nogil

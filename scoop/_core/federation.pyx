@@ -3,8 +3,9 @@
 One rule: a hungry broker asks for what its own nodes can take or are about to need, never for half of somebody's
 backlog, so the backlog stays near its owner. Whom it asks is drawn by what it believes of each: what that one hinted
 at, what it said it had left when it gave, what somebody else has heard of it, all worth less with age; in a large
-federation sometimes anybody, where nothing is known always. A broker that has nothing names the fullest that it
-knows, and parks the asker: what comes up meanwhile is for it. So does one whose last task has gone to another asker.
+federation sometimes anybody, where nothing is known always. A broker that has nothing names one, drawn in the same
+way, passes half of what it believes of that one on, and parks the asker: what comes up meanwhile is for it. So does
+one whose last task has gone to another asker.
 After some tries in vain comes a pause that doubles; a fresh hint ends it. Nothing here is a promise that anything
 depends on: a hint that is lost, and an ask that is never answered, cost time. Measured and compared in
 docs/federation.md.
@@ -54,7 +55,6 @@ cdef class Federation:
         self.out = out
         self.rng = mix64(seed)
         self.asked = -1
-        self.referred = -1
         self.answer_us = ANSWER_UNKNOWN_US
         self.backoff_us = BACKOFF_MIN_US
 
@@ -184,12 +184,17 @@ cdef class Federation:
         far.waits = waits
 
     cdef void _refuse(self, far_t *far, uint64_t now) noexcept nogil:
-        cdef int fullest = self._fullest(far.slot, now)
+        # What is passed on is no longer ours: where all that were refused went to the fullest that anybody knew,
+        # hundreds waited for a broker that had a few tasks.
+        cdef int named = self._drawn(far.slot, 0, now)
+        cdef int64_t told
         self.refusals += 1
         self._set_waits(far, REFUSED)
-        if fullest >= 0:
-            self.out.put(A_REFUSE, far.slot, NULL, self.far[fullest].number, <uint64_t>self.far[fullest].tasks,
-                         now - self.far[fullest].at, 0)
+        if named >= 0:
+            told = (self.far[named].tasks + 1) // 2
+            self.far[named].tasks -= told
+            self.out.put(A_REFUSE, far.slot, NULL, self.far[named].number, <uint64_t>told,
+                         now - self.far[named].at, 0)
         else:
             self.out.put(A_REFUSE, far.slot, NULL, 0, 0, 0, 0)
 
@@ -237,7 +242,6 @@ cdef class Federation:
             for i in range(self.count):
                 if self.far[i].number == referral and self.far[i].alive:
                     self._learn(&self.far[i], tasks, now - min(age_us, now))
-                    self.referred = i
         self._failed(now)
 
     cdef bint on_given(self, int slot, uint64_t est_us) noexcept nogil:
@@ -276,9 +280,11 @@ cdef class Federation:
 
     # --------------------------------------------------------------------------------------- deciding
 
-    cdef int _fullest(self, int but, uint64_t now) noexcept nogil:
-        cdef int i = 0, index, best = -1
-        cdef int64_t belief, most = 0
+    cdef int _drawn(self, int but, int64_t others, uint64_t now) noexcept nogil:
+        # By what is believed of each; -1 is drawn with the weight of `others`, and where nothing is believed.
+        cdef int i = 0, index
+        cdef int64_t belief, drawn
+        cdef int64_t total = others
         while i < self.likely_count:
             index = self.likely[i]
             belief = self._belief(&self.far[index], now)
@@ -286,10 +292,18 @@ cdef class Federation:
                 self._unlist(i)
                 continue
             i += 1
-            if belief > most and self.far[index].slot != but:
-                best = index
-                most = belief
-        return best
+            if self.far[index].slot != but:
+                total += belief
+        if total == 0:
+            return -1
+        drawn = <int64_t>(self._random() % <uint64_t>total)
+        for i in range(self.likely_count):
+            index = self.likely[i]
+            if self.far[index].slot != but:
+                drawn -= self._belief(&self.far[index], now)
+                if drawn < 0:
+                    return index
+        return -1
 
     cdef void _unlist(self, int i) noexcept nogil:
         self.far[self.likely[i]].listed = 0
@@ -298,29 +312,11 @@ cdef class Federation:
         self.likely[i] = self.likely[self.likely_count]
 
     cdef int _victim(self, uint64_t now) noexcept nogil:
-        # Drawn by what is believed of each; in a large federation anybody has a weight, too.
-        cdef int i = 0, index
-        cdef int64_t belief, drawn
-        cdef int64_t total = self.alive // ANYBODY_PER
-        if self.referred >= 0 and self.far[self.referred].alive:
-            index = self.referred
-            self.referred = -1
+        # In a large federation anybody has a weight, too.
+        cdef int i
+        cdef int index = self._drawn(-1, self.alive // ANYBODY_PER, now)
+        if index >= 0 or self.alive == 0:
             return index
-        self.referred = -1
-        while i < self.likely_count:
-            belief = self._belief(&self.far[self.likely[i]], now)
-            if belief <= 0:
-                self._unlist(i)
-                continue
-            total += belief
-            i += 1
-        if self.alive == 0:
-            return -1
-        drawn = <int64_t>(self._random() % <uint64_t>total) if total else 0
-        for i in range(self.likely_count):
-            drawn -= self._belief(&self.far[self.likely[i]], now)
-            if drawn < 0:
-                return self.likely[i]
         index = <int>(self._random() % <uint64_t>self.count)
         for i in range(self.count):
             if self.far[(index + i) % self.count].alive:

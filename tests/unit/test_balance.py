@@ -701,15 +701,42 @@ def test_a_dead_node_neither_asks_nor_is_asked(world):
     assert world.wants() == {}
 
 
-def test_at_most_eight_nodes_are_asked_at_once(machines):
+@pytest.mark.parametrize(("idle", "asked"), [(True, 8), (False, 20)])
+def test_at_most_eight_are_asked_for_what_they_surely_run(machines, idle, asked):
+    world = World(machines, workers=20)
+    for node in range(1, 20):
+        world.submit(node, est_us=1)
+        world.request(node, 1, idle=idle)
+        world.match()
+    world.drain()
+    world.request(20, 1000, idle=True)
+    assert len(world.wants()) == asked, "what was given to one that ran something else may wait there"
+
+
+def test_who_asks_again_runs_what_it_was_given(machines):
     world = World(machines, workers=20)
     for node in range(1, 20):
         world.submit(node, est_us=1)
         world.request(node, 1)
         world.match()
+        world.request(node, 0)
     world.drain()
     world.request(20, 1000, idle=True)
     assert len(world.wants()) == 8
+
+
+def test_who_asked_before_a_task_had_arrived_may_have_the_next_one_behind_it(machines):
+    world = World(machines, workers=20)
+    for node in range(1, 20):
+        world.submit(node, est_us=1)
+        world.request(node, 1)
+        world.match()
+        world.request(node, 1, idle=True)  # on its way when the task left
+        world.submit(200 + node, node=node, owner=ORIGIN + node, est_us=1)  # which comes home
+        world.match()
+    world.drain()
+    world.request(20, 1000, idle=True)
+    assert len(world.wants()) == 20
 
 
 def test_all_that_hold_a_second_task_are_asked(machines):

@@ -281,12 +281,25 @@ def test_who_asks_has_nothing(machines):
 # ---------------------------------------------------------------------------------- refusals and pauses
 
 
-def test_a_referral_is_followed(machines):
+def test_a_referral_is_followed_where_nothing_else_is_known(machines):
     for referral in (101, 102, 103):
         for seed in range(10):
             world = World(machines, seed=seed)
-            world.refused(world.asked()[0], referral)
+            world.refused(world.asked()[0], referral, 4)
             assert world.asked()[0] == referral - 100
+
+
+def test_a_referral_is_a_belief_among_others(machines):
+    asked = [0] * 5
+    for seed in range(400):
+        world = World(machines, peers=4, seed=seed)
+        world.hinted(4, tasks=1000)
+        assert world.asked()[0] == 4
+        world.hinted(1, tasks=10, seq=2)
+        world.refused(4, 102, 30)
+        asked[world.asked()[0]] += 1
+    assert asked[3] == asked[4] == 0
+    assert 2 < asked[2] / asked[1] < 4.5
 
 
 def test_what_a_refusal_says_of_another_is_believed_until_there_is_news(machines):
@@ -465,13 +478,27 @@ def test_who_has_nothing_refuses_and_parks_the_asker_for_one_task(world):
     assert (world["refusals"], world["parked"]) == (1, 1)
 
 
-def test_a_refusal_names_the_fullest_but_never_the_asker(world):
-    world.hinted(1, tasks=100)
-    world.hinted(2, tasks=5)
-    world.hinted(3, tasks=7)
-    assert world.on_ask(1)[0] == ("refuse", 1, 103, 7, 0)
+def test_a_refusal_names_one_by_belief_but_never_the_asker(machines):
+    named = {102: 0, 103: 0}
+    for seed in range(400):
+        world = World(machines, seed=seed)
+        world.hinted(1, tasks=100)
+        world.hinted(2, tasks=10)
+        world.hinted(3, tasks=30)
+        named[world.on_ask(1)[0][2]] += 1
+    assert 2 < named[103] / named[102] < 4.5
+
+
+def test_a_refusal_passes_half_of_a_belief_on(world):
+    world.hinted(2, tasks=7)
     world.now += 100
-    assert world.on_ask(1)[0] == ("refuse", 1, 103, 7, 100), "and how old that is"
+    told = [world.on_ask(1)[0] for _ in range(4)]
+    assert told == [
+        ("refuse", 1, 102, 4, 100),
+        ("refuse", 1, 102, 2, 100),
+        ("refuse", 1, 102, 1, 100),
+        ("refuse", 1, 0, 0, 0),
+    ], "with its age"
 
 
 def test_a_refusal_names_nobody_by_an_old_hint(world):
