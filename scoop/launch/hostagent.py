@@ -34,7 +34,7 @@ AHEAD = 16
 READ_SIZE = 64 << 10
 LOOKS_PER_LEASE = 6
 BROKER_END_S = 2.0
-QUICK_S, QUICK_LIMIT = 1.0, 3  # a broker that dies so soon after its start, so often in a row, is given up
+QUICK_S, QUICK_LIMIT = 1.0, 5  # a broker that dies so soon after its start, so often in a row, is given up
 _IN, _OUT = 3, 4
 
 
