@@ -329,6 +329,7 @@ class HostAgent(Agent):
         """Wait until the broker has told those who have joined, whom no agent of this job ends."""
         if self._broker is None:
             return
+        self._tell_broker({"op": "end"})
         self._broker.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + BROKER_END_S
         while time.monotonic() < deadline:

@@ -75,6 +75,7 @@ class HostBroker:
         # Each host has a connection with the origin's, and only with that one at once.
         self._gateway.greets = ROOT
         self._told: set[int] = set()
+        self._over = False  # the agent has said so: its link ends also when it is killed, and is followed
         self._keys = Keys.derived(spec["keys"], 0)
         self._address, self._meta = self._open_tunnelled(spec) if spec["tunnel"] else self._open(spec)
         if self._before is not None:
@@ -135,7 +136,7 @@ class HostBroker:
                 self._gateway.successor = False
             if not self._hear():
                 break
-        if self._gateway.number == ROOT:
+        if self._gateway.number == ROOT and self._over:
             self._gateway.end()  # the job is over; those who have joined have nobody else who tells them
         self._gateway.close()
         self._local.close()
@@ -187,6 +188,8 @@ class HostBroker:
             return {"op": "admitted", "host": message["host"]}
         if message["op"] == "peers":
             self._meet(message["peers"])
+        elif message["op"] == "end":
+            self._over = True
         elif message["op"] == "gone":
             self._gateway.remove_peer(message["number"])
         elif message["op"] == "lost":
