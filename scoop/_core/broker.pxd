@@ -53,7 +53,7 @@ cdef class Broker:
     cdef void _send(self, int slot) noexcept nogil
     # Swaps the records for a node into an empty buffer; False if there are none.
     cdef bint take_for(self, int slot, buf_t *into) noexcept nogil
-    # Takes note of a new node; the number that makes its name unique, 0: it is.
     cdef void _welcome(self, int slot, uint64_t namesake) noexcept nogil
+    # Takes note of a new node; the number that makes its name unique, 0: it is.
     cdef uint64_t _newcomer(self, int slot, record_t *hello) noexcept nogil
     cdef void _hello(self, uint64_t peer, const char *data, size_t size) noexcept nogil
