@@ -45,13 +45,19 @@ def main(wanted: str) -> int:
     with ThreadPoolExecutor(ASKED_AT_ONCE) as asking:
         asked = [answer for answer in asking.map(ask, paths()) if answer is not None]
     shown = 0
+    programs = set()
     for pid, answer in sorted(asked, key=lambda found: found[0]):
         if wanted and wanted != str(pid) and (answer is None or wanted != str(program_of(answer))):
             continue
         if answer is None:
             print(f"scoop-run: the agent {pid} of a job does not answer: is it stopped?", file=sys.stderr)
             continue
-        sys.stdout.write(("\n" if shown else "") + text_of(completed(answer)))
+        report = completed(answer)
+        program = (report["host"], report["pid"])
+        if report["pid"] and program in programs:
+            continue  # a job may have two agents here
+        programs.add(program)
+        sys.stdout.write(("\n" if shown else "") + text_of(report))
         shown += 1
     if shown:
         return 0
