@@ -108,7 +108,8 @@ cdef class Roads(Broker):
         self.gate.allow(key, number)
         self.peers[number] = (address, meta, key)
         if fresh:
-            self.ways[slot] = WAY_NONE
+            # Who has come to our door is answered there: a road to it as well would be a second way for ever.
+            self.ways[slot] = WAY_NONE if self.meeting == WAY_LOCAL else self.meeting
             self.roles[slot] = ROLE_BROKER
             self.newcomers = self.watching
         if neighbour and meta and not heard:
@@ -119,8 +120,9 @@ cdef class Roads(Broker):
     cdef int part(self, uint64_t number, int slot) except -1:
         # A broker is gone for good: libzmq would knock at its door for ever.
         address, meta, _ = self.peers.pop(number, ("", "", b""))
-        if self.ways[slot] == WAY_ROAD:
+        if self.dialled[slot]:
             self.road.disconnect(address)
+            self.dialled[slot] = 0
         self.ears.disconnect(meta)
         return 0
 
@@ -167,6 +169,10 @@ cdef class Roads(Broker):
         address, _, key = self.peers.get(number, ("", "", b""))
         if not address:                 # it is gone, or will come to us: nobody has told where it is
             return 0
+        # Two connections of ours would have one name at that door, which hears the later one only (a router hands the
+        # name over): what we send by the other would wait there for ever.
+        if self.dialled[slot]:
+            self.road.disconnect(address)
         self.keys.present(self.road, key)
         # libzmq aborts the process if it is given a name again before it has forgotten the connection that had it.
         self.dials += 1
@@ -223,7 +229,6 @@ cdef class Roads(Broker):
         # Somebody new at the door: a worker that no agent of ours has started, or a broker that knows us already.
         cdef reader_t reader
         cdef record_t r
-        cdef int slot
         reader.data = data
         reader.size = size
         reader.pos = 0
@@ -232,6 +237,7 @@ cdef class Roads(Broker):
             return
         if r.num[3] in (ROLE_BROKER, ROLE_SUCCESSOR) and not by_block and r.num[1] == peer and (
                 r.num[2] == PROTOCOL_VERSION):
+            self.meeting = way
             with gil:
                 try:
                     self._introduced(peer, r.span[5].data[:r.span[5].size])
@@ -240,9 +246,9 @@ cdef class Roads(Broker):
 
                     logging.getLogger("scoop").warning("a broker came that cannot be taken: %s", error)
                     return
-            slot = self.balance.slot_of(peer)
-            self.ways[slot] = way
-            self.feed(slot, data, size)
+                finally:
+                    self.meeting = WAY_LOCAL
+            self.feed(self.balance.slot_of(peer), data, size)
             return
         if (r.num[3] == ROLE_AGENT) != by_block:
             self.strangers += 1     # the key of a join file lets others in, and does nothing else

@@ -46,7 +46,7 @@ def test_links_that_end_without_a_word(hosts: list[str], tmp_path: Path, fault: 
 
 
 def test_brokers_that_die_one_after_the_other(hosts: list[str], tmp_path: Path) -> None:
-    plan = chaos_run.Plan(1, tasks=4000, kills=0, others=3, faults=("first", "broker"), kinds="fctmbr")
+    plan = chaos_run.Plan(1, tasks=4000, kills=0, others=6, faults=("first", "broker"), kinds="fctmbr")
     outcome = chaos_run.play(plan, hosts, tmp_path)
     assert outcome.sound, explain(outcome)
-    assert sum(outcome.faults.values()) == 3
+    assert sum(outcome.faults.values()) == 6

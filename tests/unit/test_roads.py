@@ -56,6 +56,54 @@ def test_a_broker_that_refuses_may_be_tried_again_at_any_moment(environment, tmp
     assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
 
 
+def broker(folder: Path, number: int, keys: Keys, others: dict[int, Keys], successor: bool = False):
+    """One that is about to know others; close both that are returned."""
+    context = Context()
+    made = Gateway(None, number)
+    made.watching = True  # it greets at once
+    made.successor = successor
+    address, meta = (f"ipc://{folder}/{what}{number}" for what in ("door", "meta"))
+    made.open(context, keys, address, meta, announce=True)
+    for other, its_keys in others.items():
+        made.gate.allow(its_keys.public, other)
+    made.introduce(address, meta)
+    return made, context
+
+
+def test_one_way_leads_to_a_broker_that_has_come_to_us_and_to_its_successors(tmp_path, until):
+    # Two from one broker to another would have one name there, and only one of them would be listened to.
+    never, end = os.pipe()
+    keys = {1: Keys(), 2: Keys()}
+    one, context = broker(tmp_path, 1, keys[1], {2: keys[2]})
+
+    def knows(two: Gateway) -> bool:
+        for gateway in (one, two):
+            gateway.step(never, 0.01)
+        return two.messages > 0
+
+    for life in range(2):
+        two, its_context = broker(tmp_path, 2, keys[2], {1: keys[1]}, successor=life > 0)
+        two.add_peer(1, f"ipc://{tmp_path}/door1", f"ipc://{tmp_path}/meta1", keys[1].public, True)
+        until(lambda two=two: knows(two), "they know each other")
+        for _ in range(20):
+            knows(two)  # a second connection would have been made by now
+        roads = [
+            line
+            for line in Path("/proc/net/unix").read_text().splitlines()
+            if line.endswith(f"{tmp_path}/door2")
+        ]
+        assert len(roads) <= 2, "its listening socket, and one connection at most"
+        two.close()
+        its_context.close()
+        for _ in range(5):
+            one.step(never, 0.01)
+        one.call_all()  # nobody is there: it waits on the way that leads there
+    one.close()
+    context.close()
+    os.close(never)
+    os.close(end)
+
+
 @contextlib.contextmanager
 def listener(folder: Path, name: str):
     with socket.socket(socket.AF_UNIX) as door:
