@@ -32,7 +32,6 @@ cdef class Desk(Store):
     cdef void _claim_next(self) noexcept nogil
     cdef void _on_claim(self, record_t *r) noexcept nogil
     cdef void _on_grant(self, record_t *r) noexcept nogil
-    cdef void _drop(self, call_t *call) noexcept nogil
     cdef void _drop_parked(self, uint64_t owner, uint64_t fn) noexcept nogil
     cdef void _on_need(self, record_t *r) noexcept nogil
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,

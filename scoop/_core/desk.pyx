@@ -302,20 +302,8 @@ cdef class Desk(Store):
         cdef call_t *call = self.queue.pop_parked(owner, fn)
         self.ask_again_ns = self.now_ns
         while call != NULL:
-            self._drop(call)
+            self.let_go(call, CANCEL_ORPHAN)
             call = self.queue.pop_parked(owner, fn)
-
-    cdef void _drop(self, call_t *call) noexcept nogil:
-        # (locked) Brokers are to know that it is not here any more.
-        cdef uint64_t[5] numbers
-        numbers[0] = call.owner
-        numbers[1] = call.id
-        numbers[2] = call.attempt
-        numbers[3] = V_NOT_STARTED
-        numbers[4] = CANCEL_ORPHAN
-        put_record(&self.out, K_ANSWER, 5, numbers)
-        free(call.data)
-        free(call)
 
     # ------------------------------------------------------------------------ calls that run at most once
 
@@ -365,7 +353,7 @@ cdef class Desk(Store):
             self.queue.put_foreign(call)
             return
         if call != NULL:
-            self._drop(call)        # a copy that its owner has given up
+            self.let_go(call, CANCEL_ORPHAN)        # a copy that its owner has given up
         self._claim_next()
 
     cdef void _keep_parcel(self, int kind, uint64_t owner, uint64_t number, span_t name,

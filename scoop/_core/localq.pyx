@@ -55,16 +55,22 @@ cdef inline call_t *_ring_pop_back(ring_t *r) noexcept nogil:
 
 
 cdef call_t *_ring_remove(ring_t *r, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
-    cdef size_t i, j
+    cdef size_t i
     cdef call_t *call
     for i in range(r.count):
         call = r.items[(r.head + i) & r.mask]
         if call.id == id and call.owner == owner and call.attempt <= attempt:
-            for j in range(i, r.count - 1):
-                r.items[(r.head + j) & r.mask] = r.items[(r.head + j + 1) & r.mask]
-            r.count -= 1
-            return call
+            return _ring_take(r, i)
     return NULL
+
+
+cdef call_t *_ring_take(ring_t *r, size_t i) noexcept nogil:
+    # The one that `i` others stand before; those behind it move up.
+    cdef call_t *call = r.items[(r.head + i) & r.mask]
+    for i in range(i, r.count - 1):
+        r.items[(r.head + i) & r.mask] = r.items[(r.head + i + 1) & r.mask]
+    r.count -= 1
+    return call
 
 
 cdef call_t *ring_pop(ring_t *r) noexcept nogil:
@@ -204,7 +210,7 @@ cdef class LocalQueue:
         for i in range(self.parked.count):
             call = self.parked.items[(self.parked.head + i) & self.parked.mask]
             if call.owner == owner and call.fn == fn:
-                return _ring_remove(&self.parked, owner, call.id, call.attempt)
+                return _ring_take(&self.parked, i)
         return NULL
 
     cdef call_t *find_parked(self, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
@@ -213,7 +219,7 @@ cdef class LocalQueue:
         for i in range(self.parked.count):
             call = self.parked.items[(self.parked.head + i) & self.parked.mask]
             if call.owner == owner and call.id == id and call.attempt == attempt:
-                return _ring_remove(&self.parked, owner, id, attempt)
+                return _ring_take(&self.parked, i)
         return NULL
 
     cdef call_t *pop_stale(self) noexcept nogil:

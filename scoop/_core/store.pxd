@@ -112,9 +112,11 @@ cdef class Store:
     cdef void ask_work(self, bint idle) noexcept nogil
     cdef void begin_leaving(self) noexcept nogil
     cdef void give_back(self, call_t *call) noexcept nogil
+    cdef void let_go(self, call_t *call, uint64_t mode) noexcept nogil
     cdef void leave_if_done(self) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil
     cdef void begin_looking(self, uint64_t now) noexcept nogil
+    cdef void _may_ask_again(self) noexcept nogil
     cdef void look_for_all(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil

@@ -209,16 +209,22 @@ cdef class Store:
     cdef void give_back(self, call_t *call) noexcept nogil:
         # (locked) To its owner, as if that had asked for it; a task that crashed a worker to the broker, for it must
         # not run where it was submitted.
+        if call.flags & T_RETRIED:
+            self.encode_call(call, &self.out)
+            free(call.data)
+            free(call)
+        else:
+            self.let_go(call, CANCEL_RECALL)
+
+    cdef void let_go(self, call_t *call, uint64_t mode) noexcept nogil:
+        # (locked) Brokers are to know that it is not here any more, and has not started.
         cdef uint64_t[5] numbers
         numbers[0] = call.owner
         numbers[1] = call.id
         numbers[2] = call.attempt
         numbers[3] = V_NOT_STARTED
-        numbers[4] = CANCEL_RECALL
-        if call.flags & T_RETRIED:
-            self.encode_call(call, &self.out)
-        else:
-            put_record(&self.out, K_ANSWER, 5, numbers)
+        numbers[4] = mode
+        put_record(&self.out, K_ANSWER, 5, numbers)
         free(call.data)
         free(call)
 
@@ -248,9 +254,7 @@ cdef class Store:
         pthread_mutex_lock(&self.lock)
         if late and now - self.renewed_ns >= LATE_NS:
             self.renewed_ns = now
-            for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
-                if self.ledger.open.cells[at].key != 0:
-                    (<call_t *>self.ledger.open.cells[at].value).marks &= ~M_ASKED
+            self._may_ask_again()
         for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             at = (self.asked_from + tried) & self.ledger.open.mask
             if self.ledger.open.cells[at].key == 0:
@@ -267,10 +271,14 @@ cdef class Store:
 
     cdef void begin_looking(self, uint64_t now) noexcept nogil:
         # (locked) The broker is another one, and may not know what has become of our calls.
-        cdef size_t at
         self.looks_left = LOOKS
         self.look_at_ns = now + FIRST_LOOK_NS
         self.ledger.unknown_for_s = 1
+        self._may_ask_again()
+
+    cdef void _may_ask_again(self) noexcept nogil:
+        # (locked) What was asked of our calls may be lost, or the answer.
+        cdef size_t at
         for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             if self.ledger.open.cells[at].key != 0:
                 (<call_t *>self.ledger.open.cells[at].value).marks &= ~M_ASKED

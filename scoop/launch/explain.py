@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from scoop.launch import rundir
-from scoop.launch.inquiry import NAME
+from scoop.launch.inquiry import NAME, process_and_user
 from scoop.launch.link import Decoder
 from scoop.launch.survey import PROGRAM_CHARACTERS
 from scoop.launch.telling import text_of
@@ -30,7 +29,6 @@ ANSWER_S = 3.0
 
 ASKED_AT_ONCE = 16
 _READ_SIZE = 64 << 10
-_CREDENTIALS = struct.Struct("iII")
 
 
 def main(wanted: str) -> int:
@@ -97,11 +95,10 @@ def _connect(path: str) -> tuple[socket.socket, int] | None:
     connection.settimeout(ANSWER_S)
     try:
         connection.connect(path)
-        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, user = process_and_user(connection)
     except OSError:
         connection.close()
         return None
-    pid, user, _ = _CREDENTIALS.unpack(peer)
     if user != os.getuid():
         connection.close()
         return None

@@ -16,6 +16,7 @@ from scoop.launch.lookout import look_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any
 
     from scoop.launch.lookout import Lookout
@@ -31,6 +32,15 @@ WRITE_S = 5.0
 PENDING_MAX = 16
 _AGAIN_S = 0.01
 _CREDENTIALS = struct.Struct("iII")  # process, user, group
+
+
+def process_and_user(connection: _socket.socket) -> tuple[int, int]:
+    """Who has made the other end of a connection of this host: process id and user id."""
+    import _socket
+
+    found = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+    process, user, _ = _CREDENTIALS.unpack(found)
+    return process, user
 
 
 class Asker:
@@ -89,10 +99,10 @@ class Inquiries:
         except OSError:
             return
         peer = _socket.socket(fileno=descriptor)
-        found = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, user = process_and_user(peer)
         peer.setblocking(False)
         peer.detach()
-        if _CREDENTIALS.unpack(found)[1] != os.getuid() or len(self._askers) >= PENDING_MAX:
+        if user != os.getuid() or len(self._askers) >= PENDING_MAX:
             os.close(descriptor)
             return
         self._number += 1
