@@ -57,7 +57,7 @@ def main() -> int:
     one.add_argument("--tasks", type=int, default=20_000, help="of each round")
     one.add_argument("--kills", type=int, default=60, help="of each round")
     one.add_argument("--others", type=int, default=12, help="other faults of each round")
-    known = ", ".join((*chaos_faults.NOW, *chaos_faults.LONG, *chaos_faults.LATER))
+    known = ", ".join((*chaos_faults.NOW, *chaos_faults.LONG))
     one.add_argument("--faults", default=",".join(chaos_faults.NOW), help=f"kinds of other faults: {known}")
     one.add_argument("--kinds", default=chaos_run.KINDS, help="kinds of tasks, see check_history.py")
     one.add_argument("--hosts", type=int, default=4)

@@ -82,6 +82,21 @@ def test_commands_name_what_exists(page):
     assert not wrong
 
 
+OWN_MODULES = sorted(
+    {found for page in PAGES for found in re.findall(r"python -m ((?:tests|bench)[\w.]*)", page.read_text())}
+)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("module", OWN_MODULES)
+def test_longer_runs_can_be_asked_for_help(module):
+    # CI has no time for them, so nothing else would notice that one does not start any more.
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+
+
 def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
     found = [
         line.strip()
