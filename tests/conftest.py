@@ -18,7 +18,7 @@ from typing import Any
 
 import census
 import pytest
-from processes import end_all
+from processes import end_all, write_whole
 
 MARKER = "SCOOP_TEST_MARKER"
 GONE_S = 5.0
@@ -150,10 +150,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
     def begin(program: str, *arguments: str, via: tuple[str, ...] = (), **more: Any) -> subprocess.Popen[str]:
         if "\n" in program:
             path = tmp_path / "program.py"
-            # Whole at once: a process that was just started from it would find it empty, and end well.
-            written = path.with_suffix(".new")
-            written.write_text(program)
-            written.replace(path)
+            write_whole(path, program)
         else:
             path = PROGRAMS / program
         more.setdefault("stdout", subprocess.PIPE)

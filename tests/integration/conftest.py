@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import end_all
+from processes import end_all, write_whole
 from testbed import HOSTS, TESTBED, install, left, run
 
 WHERE = """\
@@ -57,7 +57,7 @@ def launch(
         *options: str, source: str = WHERE, arguments: tuple[str, ...] = (), env: dict[str, str] | None = None
     ) -> subprocess.Popen[str]:
         program = tmp_path / "program.py"
-        program.write_text(source)
+        write_whole(program, source)
         process = subprocess.Popen(
             [TESTBED / "on-host", "node1", sys.executable, "-m", "scoop", *options, str(program), *arguments],
             env={**environ, **(env or {})},

@@ -1,10 +1,18 @@
-"""Ends processes that tests have started, and finds ports for those that they start."""
+"""What tests need to start processes and to end them."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a program whole: a process that starts from it just then would find a part, and end well."""
+    written = path.with_suffix(".new")
+    written.write_text(text)
+    written.replace(path)
 
 
 def end_all(processes: Iterable[subprocess.Popen[str]]) -> None:
