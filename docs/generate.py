@@ -215,7 +215,7 @@ def states_page() -> str:
 
 def call_states() -> str:
     """The table of states of a call; an assignment may name two of them."""
-    first = places(r"state = .*?\b(S_[A-Z]+)")
+    first = places(r"state(?: =|,) .*?\b(S_[A-Z]+)")
     second = places(r"state = S_[A-Z]+ if .*? else (S_[A-Z]+)")
     merged = {
         name: list(dict.fromkeys(first.get(name, []) + second.get(name, []))) for name in {*first, *second}

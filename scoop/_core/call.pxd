@@ -6,6 +6,16 @@ An own call is embedded in its Future (`self_obj`); a task of another owner is a
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+# The thread that opens a result looks at the state without the lock. What goes with a state is written before it, which
+# a compiler only respects where it is told to.
+cdef extern from * nogil:
+    """
+    #define scoop_set_state(state, value) __atomic_store_n((state), (value), __ATOMIC_RELEASE)
+    #define scoop_state_of(state) __atomic_load_n((state), __ATOMIC_ACQUIRE)
+    """
+    void set_state "scoop_set_state"(uint8_t *state, uint8_t value)
+    uint8_t state_of "scoop_state_of"(const uint8_t *state)
+
 # Life of a call. Everything from S_DONE on is final.
 cdef enum:
     S_WAITING = 0       # waits for futures among its arguments

@@ -8,7 +8,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from scoop._core.call cimport (
-    M_ASKED, M_CLAIMED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t)
+    M_ASKED, M_CLAIMED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t,
+    set_state)
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
 from scoop._core.localq cimport ring_push
 from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
@@ -193,7 +194,7 @@ cdef class Desk(Store):
         if call.size:
             memcpy(call.data, payload.data, payload.size)
         call.outcome = <uint8_t>r.num[F_RESULT_OUTCOME]
-        call.state = S_ARRIVED
+        set_state(&call.state, S_ARRIVED)
         self.complete(call)
 
     cdef void complete(self, call_t *call) noexcept nogil:
@@ -281,7 +282,7 @@ cdef class Desk(Store):
             if detail.size:
                 memcpy(call.data, detail.data, detail.size)
             call.outcome = O_LOST
-            call.state = S_ARRIVED
+            set_state(&call.state, S_ARRIVED)
             self.complete(call)
 
     cdef void _on_need(self, record_t *r) noexcept nogil:

@@ -14,7 +14,8 @@ from cpython.object cimport PyObject
 from libc.stdlib cimport free
 
 from scoop._core.call cimport (
-    M_NOTIFY, M_PROMOTED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
+    M_NOTIFY, M_PROMOTED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING,
+    state_of)
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.scalars cimport get_scalar, is_scalar
 from scoop._core.table cimport table_pop
@@ -110,7 +111,7 @@ cdef class CallFuture:
         # Turns arrived bytes into a value, in the thread that asks (a hostile pickle harms only this future).
         cdef span_t span
         cdef char *data
-        if self.c.state != S_ARRIVED:
+        if state_of(&self.c.state) != S_ARRIVED:
             return 0
         data = self.c.data
         span.data = data
