@@ -26,8 +26,11 @@ def end_all(processes: Iterable[subprocess.Popen[str]]) -> None:
                 pipe.close()
 
 
+_given: set[int] = set()
+
+
 def free_ports() -> int:
-    """A port, with the one after it free too."""
+    """A port, with the one after it free too; none is given twice, for whoever asked may not listen yet."""
     while True:
         with socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", 0))
@@ -36,4 +39,6 @@ def free_ports() -> int:
                 other.bind(("127.0.0.1", port + 1))
             except (OSError, OverflowError):
                 continue
-            return port
+            if _given.isdisjoint((port, port + 1)):
+                _given.update((port, port + 1))
+                return port
