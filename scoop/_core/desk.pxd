@@ -1,6 +1,6 @@
 """What arrives at one process: records from the broker become events for the store."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.call cimport call_t
 from scoop._core.ledger cimport ruling_t
@@ -18,6 +18,7 @@ cdef class Desk(Store):
     cdef void _ask_again(self) noexcept nogil
     cdef void _say_held(self, call_t *call) noexcept nogil
     cdef int handle(self, const char *data, size_t size, uint64_t now) noexcept nogil
+    cdef void _arrive(self, call_t *call, span_t payload, uint8_t outcome) noexcept nogil
     cdef void complete(self, call_t *call) noexcept nogil
     cdef void _notice(self, call_t *call) noexcept nogil
     cdef void _on_record(self, record_t *r) noexcept nogil

@@ -188,12 +188,16 @@ cdef class Desk(Store):
         if form != NULL and run_ns:
             # An exponential mean: quick to learn, slow to be fooled by one outlier.
             form.est_ns = run_ns if form.est_ns == 0 else (7 * form.est_ns + run_ns) >> 3
+        self._arrive(call, payload, <uint8_t>r.num[F_RESULT_OUTCOME])
+
+    cdef void _arrive(self, call_t *call, span_t payload, uint8_t outcome) noexcept nogil:
+        # (locked) The state comes last: who sees it without the lock is to see the rest.
         free(call.data)
         call.data = <char *>malloc(payload.size + 1)
         call.size = payload.size if call.data != NULL else 0
         if call.size:
             memcpy(call.data, payload.data, payload.size)
-        call.outcome = <uint8_t>r.num[F_RESULT_OUTCOME]
+        call.outcome = outcome
         set_state(&call.state, S_ARRIVED)
         self.complete(call)
 
@@ -276,14 +280,7 @@ cdef class Desk(Store):
             call.marks &= ~(M_ASKED | M_STARTED)
             self.encode_call(call, &self.out)
         elif ruling == R_FAIL:
-            free(call.data)
-            call.data = <char *>malloc(detail.size + 1)
-            call.size = detail.size
-            if detail.size:
-                memcpy(call.data, detail.data, detail.size)
-            call.outcome = O_LOST
-            set_state(&call.state, S_ARRIVED)
-            self.complete(call)
+            self._arrive(call, detail, O_LOST)
 
     cdef void _on_need(self, record_t *r) noexcept nogil:
         cdef form_t *form = <form_t *>table_get(&self.forms, r.num[2])
