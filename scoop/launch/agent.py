@@ -171,7 +171,7 @@ class Agent(Loop):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             marker = f"{self._job}.{worker.index}"
             process.become_worker(worker.index, self._pid, outputs[:2], marker, self._set_death_signal)
-            for descriptor in (*self._readers, *worker.pipes, self._wake_end):
+            for descriptor in self._own_descriptors() | set(worker.pipes):
                 os.close(descriptor)
             self._epoll.close()
             for other in self._workers.values():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from scoop.launch.link import Message
+    from scoop.launch.relink import Relink
 
 BROKER_ENTRY = "scoop.launch.boot:broker_main"
 AHEAD = 16
@@ -54,6 +55,8 @@ class HostAgent(Agent):
         self._broker_deaths = 0  # in a row, each soon after its start
         self._let_in = 0
         self._admits = False
+        self._relink: Relink | None = None
+        self._over = False  # the job, as its processes have been told
         from scoop.launch.keyring import libzmq_version, versions
 
         self.send(
@@ -111,7 +114,27 @@ class HostAgent(Agent):
             self._start_broker(message)
             if message["broker"]["tunnel"] and not self._origin:
                 self._watch_ssh(message["broker"]["lease"])
+            if message["broker"]["again"]:
+                from scoop.launch.relink import Relink
+
+                self._relink = Relink(self, self._run_dir, message["broker"]["lease"])
         super()._on_start(message)
+
+    def _link_ended(self) -> None:
+        if self._relink is None or self._stopping:
+            super()._link_ended()
+        else:
+            self._relink.link_ended()
+
+    def end_if_over(self) -> None:
+        """The origin has said to all workers that the job is over: without a link it cannot say so here."""
+        if self._over and not self.linked and not self._stopping:
+            self._stop(BROKER_END_S)
+
+    def relink(self, link: int, out: int) -> None:
+        """Go on with another link, and say who is there."""
+        super().relink(link, out)
+        self.send({"op": "again", "alive": [worker.index for worker in self._workers.values()]})
 
     def _watch_ssh(self, lease_s: float) -> None:
         from scoop.launch.sshlink import SshLink
@@ -199,7 +222,7 @@ class HostAgent(Agent):
             if os.getppid() != self._pid:
                 os._exit(1)
             process.set_name("scoop-broker")
-            for descriptor in (*self._readers, self._out, self._wake_end):
+            for descriptor in self._own_descriptors():
                 os.close(descriptor)
             self._epoll.close()
             before = {"bound": self._bound, "told": self._told_broker} if self._bound is not None else None
@@ -248,6 +271,9 @@ class HostAgent(Agent):
         for message in self._broker_decoder.feed(data):
             if message["op"] == "cut":
                 self._cut(message["how"])
+            elif message["op"] == "over":
+                self._over = True
+                self.end_if_over()
             elif message["op"] != "broker" or self._bound is None:  # a successor says nothing new
                 self._bound = message.get("bound", self._bound)
                 self.send(message)

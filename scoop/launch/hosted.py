@@ -129,6 +129,7 @@ class HostBroker:
         while True:
             if not self._gateway.run(descriptor, LOOK_S) and self._gateway.stopped:
                 # The job is over; the agent ends this process when the workers are gone.
+                self._link.sendall(encode({"op": "over"}))
                 while not self._gateway.step(descriptor, 1.0):
                     pass
             self._look_for_losses()

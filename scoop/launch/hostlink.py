@@ -27,6 +27,12 @@ ANY = "*"
 FIRST = 1
 """Number of this host's broker."""
 
+TRIES, PAUSE_S = 3, 1.0
+"""How often in a row another ssh is tried for a host, and how long after the one before."""
+
+SSH_FAILED = 255
+"""Exit status of an ssh that has lost its connection, or gets none."""
+
 
 class HostLink:
     """An agent of the job, and what has come of it.
@@ -41,6 +47,8 @@ class HostLink:
         ready: its broker knows the keys of all others.
         workers: how many processes compute there, this one not counted.
         gone, leaving: it has ended; it will when its tasks are over.
+        silent: its kernel does not answer.
+        by_ssh: it is reached by ssh, and by nothing else: another one can follow.
         alive: numbers of the workers that run.
     """
 
@@ -57,11 +65,16 @@ class HostLink:
         self.ready = False
         self.gone = False
         self.leaving = False
+        self.silent = False
+        self.by_ssh = False
         self.workers = 0
         self.alive: set[int] = set()
         self.keys = os.urandom(32)  # of this host's broker: one that follows it has the same
         self._told: list[Message] = []
         self._tail = b""
+        self._tries = 0  # of another ssh, in a row
+        self._lock = threading.Lock()  # no handle follows the last one
+        self._over = False
 
     @property
     def leads(self) -> bool:
@@ -87,6 +100,10 @@ class HostLink:
         """Start its agent's command. Raises OSError if that cannot be done."""
         job = f"{job}-{self.number}"  # what it leaves is swept, and nothing of another on the same host
         command = way.agent(os.getpid()) if self.share.local else way.to(self.share.host, job, self.number)
+        self.by_ssh = not self.share.local and way.launcher is None and way.tunnel is None
+        self._connect(command, job, way)
+
+    def _connect(self, command: list[str], job: str, way: remote.Way) -> None:
         self.handle, errors = remote.connect(command, job)
         shown = without_chatter if way.tunnel is not None else bytes
         threading.Thread(
@@ -105,6 +122,47 @@ class HostLink:
         self.alive.clear()
         self.hello, self.gone = None, False
         self.start(way, job)
+
+    def reach_again(self, way: remote.Way, job: str) -> bool:
+        """After the link's end: connect with an agent that may be there all the same.
+
+        Returns:
+            Whether that makes sense and has been begun; the agent says "again" if it is there. May block for
+            some seconds.
+        """
+        assert self.handle is not None
+        if not (self.by_ssh and self.leads and self.broker is not None) or self.silent or self.leaving:
+            return False
+        status = self.handle.drop()
+        if status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) != SSH_FAILED:
+            return False  # the command itself has ended, so the agent has
+        if self._tries == TRIES:
+            return False
+        if self._tries:
+            time.sleep(PAUSE_S)
+        self._tries += 1
+        folder = os.path.dirname(self.broker["local"].removeprefix("ipc://"))
+        with self._lock:
+            if self._over:
+                return False
+            try:
+                self._connect(way.again(self.share.host, folder), f"{job}-{self.number}", way)
+            except OSError:
+                return False
+        return True
+
+    def is_reached_again(self, message: Message, gone: list[int]) -> None:
+        """Its agent has another link, and has said so; it hears which hosts have gone meanwhile."""
+        self._tries = 0
+        self.alive = set(message["alive"])
+        for number in gone:
+            self.send({"op": "gone", "number": number})
+
+    def last_handle(self) -> AgentHandle | None:
+        """The handle, after which none follows."""
+        with self._lock:
+            self._over = True
+            return self.handle
 
     def before(self) -> Message | None:
         """What a broker that follows another one has to know, None if there was none; see `hosted`."""
@@ -169,3 +227,24 @@ def tell_loss(host: HostLink, hosts: list[HostLink]) -> None:
         for index in sorted(host.alive):
             node = incarnation_of(host.base, index, host.leader.number)
             host.leader.send({"op": "lost", "node": node, "owner": 0, "task": 0, "detail": b""})
+
+
+def end_all(hosts: list[HostLink], grace_s: float, take: Callable[[HostLink, Message], None]) -> None:
+    """Stop all agents at once, and wait; what their workers still have said goes to `take`."""
+
+    def end(host: HostLink) -> None:
+        handle = host.last_handle()
+        assert handle is not None
+        for message in handle.close(grace_s):
+            if message.get("op") == "output":
+                take(host, message)
+
+    enders = [
+        threading.Thread(target=end, args=(host,), name="scoop-finish")
+        for host in hosts
+        if host.handle is not None
+    ]
+    for ender in enders:
+        ender.start()
+    for ender in enders:
+        ender.join()

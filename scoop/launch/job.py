@@ -16,7 +16,7 @@ from typing import Any
 
 from scoop.errors import PoolLost, StartupFailed
 from scoop.launch import exits, orders, survey
-from scoop.launch.hostlink import ANY, FIRST, HostLink, own_address, tell_loss
+from scoop.launch.hostlink import ANY, FIRST, HostLink, end_all, own_address, tell_loss
 from scoop.launch.keyring import differing, new_incarnation
 from scoop.launch.origin import Origin, how_it_died, random_incarnation, set_up_log
 from scoop.launch.output import Output
@@ -182,6 +182,13 @@ class Job(Origin):
 
     def _attend(self, host: HostLink) -> None:
         """Body of a host's thread: reads what its agent says."""
+        self._hear(host)
+        while self._running and not self._ending() and host.reach_again(self._way, self._id):
+            log.warning("host %s: its connection has ended; another one is tried", host.name)
+            self._hear(host)
+        self._on_gone(host)
+
+    def _hear(self, host: HostLink) -> None:
         assert host.handle is not None
         while True:
             try:
@@ -199,7 +206,6 @@ class Job(Origin):
                         log.exception("a message of host %s could not be handled", host.name)
                     else:
                         self._fail(host, f"it cannot be started: {type(error).__name__}: {error}")
-        self._on_gone(host)
 
     def _on_message(self, host: HostLink, message: dict[str, Any]) -> None:
         op = message["op"]
@@ -242,6 +248,9 @@ class Job(Origin):
             self._on_silent(message)
         elif op == "succession" and not self._ending():
             log.warning("host %s: %s; it is started again", host.name, message["how"])
+        elif op == "again":
+            host.is_reached_again(message, [other.number for other in self._hosts if other.gone])
+            log.warning("host %s is connected again", host.name)
         elif op == "leaving":
             host.leaving = True
             log.info("host %s leaves: it was told to by a signal", host.name)
@@ -312,6 +321,7 @@ class Job(Origin):
         for host in self._hosts:
             if host.number == message["number"] and not host.gone and host.handle is not None:
                 log.warning("host %s: %s", host.name, message["how"])
+                host.silent = True
                 host.handle.give_up()
 
     def _on_gone(self, host: HostLink) -> None:
@@ -359,8 +369,9 @@ class Job(Origin):
 
     def _kill(self) -> None:
         for host in self._hosts:
-            if host.handle is not None:
-                host.handle.stop(0.0)
+            handle = host.last_handle()
+            if handle is not None:
+                handle.stop(0.0)
 
     def _stop(self, grace_s: float) -> None:
         if grace_s:
@@ -368,21 +379,7 @@ class Job(Origin):
         self._end_hosts(grace_s)
 
     def _end_hosts(self, grace_s: float) -> None:
-        enders = [
-            threading.Thread(target=self._end_host, args=(host, grace_s), name="scoop-finish")
-            for host in self._hosts
-            if host.handle is not None
-        ]
-        for ender in enders:
-            ender.start()
-        for ender in enders:
-            ender.join()
-
-    def _end_host(self, host: HostLink, grace_s: float) -> None:
-        assert host.handle is not None
-        for message in host.handle.close(grace_s):
-            if message.get("op") == "output":
-                self._on_message(host, message)
+        end_all(self._hosts, grace_s, self._on_message)
 
     def _clean(self) -> None:
         if self._invitation is not None:

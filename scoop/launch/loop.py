@@ -36,6 +36,7 @@ class Loop:
         self._pid = os.getpid()
         self._decoder = Decoder()
         self._backlog = Backlog()
+        self._message = b""  # that is being sent, whole
         self._unsent = memoryview(b"")
         self._origin_gone = False
         self._epoll = select.epoll()
@@ -129,10 +130,48 @@ class Loop:
         except (OSError, ValueError):  # broken: as good as closed
             data = b""
         if not data:
-            self._origin_gone = True
+            self._link_ended()
             return
         for message in messages:
             self.handle(message)
+
+    def _link_ended(self) -> None:
+        """There is nobody at the other end of the link any more."""
+        self.origin_is_gone()
+
+    def origin_is_gone(self) -> None:
+        """End in this turn, and leave nothing of it."""
+        self._origin_gone = True
+
+    @property
+    def linked(self) -> bool:
+        """Whether there is a link to the origin."""
+        return self._link >= 0
+
+    def unlink(self) -> tuple[int, int]:
+        """Go on without a link, and return its descriptors, to be closed.
+
+        A message that has not left whole stays to be sent.
+        """
+        ends = self._link, self._out
+        self._wait_for_room(False)
+        del self._readers[self._link]
+        self._epoll.unregister(self._link)
+        self._link = self._out = -1
+        self._unsent = memoryview(self._message)
+        return ends
+
+    def _own_descriptors(self) -> set[int]:
+        """What a forked child has to close."""
+        return {*self._readers, self._out, self._wake_end} - {-1}
+
+    def relink(self, link: int, out: int) -> None:
+        """Go on with another link."""
+        self._link, self._out = link, out
+        self._decoder = Decoder()
+        os.set_blocking(link, False)
+        os.set_blocking(out, False)
+        self._watch(link, self._on_link)
 
     def send(self, message: Message) -> None:
         """Report to the origin: started, died, stopped or failed. (Output has its own way.)"""
@@ -143,9 +182,10 @@ class Loop:
 
     def _flush(self) -> None:
         """Write what the origin takes without waiting for it."""
-        while not self._origin_gone:
+        while self.linked and not self._origin_gone:
             if not self._unsent:
-                self._unsent = memoryview(self._backlog.pop() or b"")
+                self._message = self._backlog.pop() or b""
+                self._unsent = memoryview(self._message)
                 if not self._unsent:
                     break
             try:
@@ -153,7 +193,7 @@ class Loop:
             except BlockingIOError:
                 break
             except OSError:
-                self._origin_gone = True
+                self._link_ended()
         self._wait_for_room(bool(self._unsent))
 
     def _wait_for_room(self, wanted: bool) -> None:
@@ -171,7 +211,7 @@ class Loop:
         """Write what is left, as long as the origin reads, for at most two seconds."""
         deadline = time.monotonic() + FLUSH_S
         self._flush()
-        while self._unsent and not self._origin_gone and time.monotonic() < deadline:
+        while self._unsent and self.linked and not self._origin_gone and time.monotonic() < deadline:
             self._epoll.poll(0.1)
             self._flush()
 

@@ -43,6 +43,7 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
     caps = cores.thread_caps(max(processes, 1), host.hello["cores"], os.environ, threads=config.threads)
     tunnel = way.tunnel.folder if way.tunnel is not None else ""
     of_broker = {**broker, "number": host.number, "tunnel": bool(tunnel), "lease": config.lease}
+    of_broker["again"] = host.by_ssh
     if host.share.local:
         of_broker.update(keys=host.keys)
     else:

@@ -31,6 +31,10 @@ _PROGRAM = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
     "from scoop.launch.hostagent import main;main(int(sys.argv[1]))"
 )
+_RELINK = (
+    "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
+    "from scoop.launch.relink import main;main(sys.argv[1])"
+)
 _SWEEP = (
     "import sys;sys.path[:]=list(filter(None,sys.path))+sys.argv[2:];"
     "from scoop.launch.process import sweep_job;sweep_job(sys.argv[1])"
@@ -84,15 +88,34 @@ class Way:
             job: its mark in the environment, no other agent's.
             environ: where the variables are taken from that go along.
         """
-        kept = [f"{name}={environ[name]}" for name in KEPT_VARIABLES if environ.get(name)]
-        lines = [self.prolog] if self.prolog else []
-        lines.append(f"cd {shlex.quote(self.folder)} 2>/dev/null || cd /")
+        kept = self._kept(environ)
+        lines = self._first_lines()
         # A trap that is no "ignore" is not inherited: a signal to all is for the agent, which ends first.
-        lines.append("trap : TERM HUP INT")
+        # The shell says "Killed" where ssh may have ended, and is to live on.
+        lines.append("trap : TERM HUP INT PIPE")
         lines.append(shlex.join(["env", *kept, f"{JOB_VARIABLE}={job}", *self.agent(0)]))
-        sweep = [self.executable, *interpreter_flags(), "-c", _SWEEP, job, *roots()]
-        lines.append(f"status=$?; [ $status -le 128 ] || {shlex.join(['env', *kept, *sweep])}; exit $status")
+        sweep = shlex.join(["env", *kept, *self._python(_SWEEP, job)])
+        lines.append(f"status=$?; [ $status -le 128 ] || {sweep}; exit $status")
         return "\n".join(lines)
+
+    def relink_script(self, folder: str, environ: Mapping[str, str] = os.environ) -> str:
+        """The shell text that makes another link to the agent whose run directory is `folder`."""
+        return "\n".join(
+            [
+                *self._first_lines(),
+                shlex.join(["exec", "env", *self._kept(environ), *self._python(_RELINK, folder)]),
+            ]
+        )
+
+    def _kept(self, environ: Mapping[str, str]) -> list[str]:
+        return [f"{name}={environ[name]}" for name in KEPT_VARIABLES if environ.get(name)]
+
+    def _first_lines(self) -> list[str]:
+        lines = [self.prolog] if self.prolog else []
+        return [*lines, f"cd {shlex.quote(self.folder)} 2>/dev/null || cd /"]
+
+    def _python(self, program: str, argument: str) -> list[str]:
+        return [self.executable, *interpreter_flags(), "-c", program, argument, *roots()]
 
     def to(self, host: Host, job: str, number: int = 0) -> list[str]:
         """The command that starts the agent on another host.
@@ -102,8 +125,15 @@ class Way:
             job: hex id in the environment of all that is started.
             number: of its broker, for the tunnel; without it there is none.
         """
+        return self._run_on(host, self.script(job), number)
+
+    def again(self, host: Host, folder: str) -> list[str]:
+        """The command that makes another link to the agent of a host, whose run directory is `folder`."""
+        return self._run_on(host, self.relink_script(folder), 0)
+
+    def _run_on(self, host: Host, script: str, number: int) -> list[str]:
         # Some login shells are no Bourne shells.
-        line = shlex.join(["/bin/sh", "-c", self.script(job)])
+        line = shlex.join(["/bin/sh", "-c", script])
         if self.launcher is not None:
             return self.launcher.command(host, line)
         port = ["-p", str(host.port)] if host.port else []

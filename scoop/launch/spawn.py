@@ -54,6 +54,7 @@ class AgentHandle:
         self._end = False
         self._stopped = False
         self._reaped = False
+        self._status: int | None = None  # how the process ended, as of os.waitpid, if that was seen
 
     @classmethod
     def start(
@@ -241,6 +242,18 @@ class AgentHandle:
         if link >= 0:
             os.close(link)
 
+    def drop(self) -> int | None:
+        """Let go of a link whose end `receive` has told, and wait for its process.
+
+        Returns:
+            How that process ended, as of `os.waitpid`; None if somebody else has waited for it. Blocks for
+            2 s at most, and then kills it.
+        """
+        self._reap(_REAP_S)
+        with self._read_lock, self._send_lock:
+            self.forget()
+        return self._status
+
     def give_up(self) -> None:
         """Kill what connects us with the agent, unreachable now: `receive` comes to its end."""
         self._kill()
@@ -255,7 +268,9 @@ class AgentHandle:
         """True once the agent's process is gone and waited for."""
         if not self._reaped:
             try:
-                self._reaped = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self._reaped, self._status = True, status
             except ChildProcessError:  # the program ignores SIGCHLD, or has waited for any child
                 self._reaped = True
         return self._reaped

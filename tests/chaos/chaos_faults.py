@@ -33,7 +33,7 @@ NOW = (
 LONG = ("long-cut", "isolate")
 """What costs so much time that it is only for long runs: the job waits until the link is mended."""
 
-ENDS_A_HOST = ("agent", "power", "ssh", "silent")
+ENDS_A_HOST = ("agent", "power", "silent")
 KEPT_HOSTS = 2  # so many are never lost
 
 
@@ -162,11 +162,10 @@ class Faults:
         return True
 
     def _ssh(self) -> bool:
-        """The ssh command that connects the origin with a host is killed; the host itself is well."""
+        """The ssh command that connects the origin with a host is killed; another one takes its place."""
         host = self._remote()
-        victims = chaos_hosts.ssh_to(host, self.hosts[0])
-        self._lose(host, "ssh")
-        return self._kill_all(victims)
+        self.say("fault", "ssh", host)
+        return self._kill_all(chaos_hosts.ssh_to(host, self.hosts[0]))
 
     def _cut_for(self, low_s: float, high_s: float) -> bool:
         one, two = self._dice.sample(self.hosts, 2)
@@ -192,11 +191,6 @@ class Faults:
     def _break(self) -> bool:
         """All TCP connections between two hosts are reset; new ones work. What was in them is run again."""
         one, two = self._dice.sample(self._living(), 2)
-        if self.hosts[0] in (one, two):
-            # The connection of ssh is one of them.
-            if len(self.lost) >= len(self.hosts) - KEPT_HOSTS:
-                return False
-            self._lose(two if one == self.hosts[0] else one, "broken")
         self.say("broken", one, two)
         chaos_hosts.script("net-fault", "break", one, two)
         self.say("fault", "break", one, two)

@@ -37,7 +37,7 @@ def test_chaos(hosts: list[str], tmp_path: Path) -> None:
     assert len(outcome.faults) >= 4, "other faults were tried"
 
 
-@pytest.mark.parametrize("fault", ["silent", "break", "first-agent"])
+@pytest.mark.parametrize("fault", ["silent", "break", "ssh", "first-agent"])
 def test_links_that_end_without_a_word(hosts: list[str], tmp_path: Path, fault: str) -> None:
     plan = chaos_run.Plan(2, tasks=2000, kills=0, others=6, faults=(fault,), kinds="fctmbr")
     outcome = chaos_run.play(plan, hosts, tmp_path)
