@@ -230,7 +230,7 @@ class TaskCrashed(BrokenPool):
         signal: number of the signal that killed it, or None.
         exitcode: its exit status, or None.
         attempts: how many times the task was tried.
-        reason: more about it if known, e.g. ``"out of memory"``; may be empty.
+        reason: more about it if known, e.g. ``"out of memory: it had 1.90 GiB, ..."``; may be empty.
 
     Example::
 
@@ -267,7 +267,7 @@ class TaskCrashed(BrokenPool):
         tries = f"in each of {self.attempts} attempts" if self.attempts > 1 else "in its only attempt"
         because = f": {self.reason}" if self.reason else ""
         where = f" on {self.host or 'an unknown host'} (pid {self.pid})"
-        return f"{self.task} {how}{where}, {tries}{because}. {_advice(self.signal)}"
+        return f"{self.task} {how}{where}, {tries}{because}. {_advice(self.signal, self.reason)}"
 
 
 def _signal_name(number: int) -> str:
@@ -277,8 +277,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _advice(number: int | None) -> str:
-    """What to do about a crash, from what usually causes it."""
+def _advice(number: int | None, reason: str) -> str:
+    """What to do about a crash, from what causes it, or usually does."""
+    if reason.startswith("out of memory"):
+        return "Use fewer workers per host, smaller tasks, or a larger limit."
     if number is None:
         return "Look for os._exit() or a library that ends the process; run the call alone to see its output."
     if number == _signal.SIGKILL:

@@ -49,6 +49,7 @@ def pack_loss(report: dict[str, Any], attempts: int = 0) -> bytes:
             "signal": report.get("signal"),
             "exitcode": report.get("exitcode"),
             "oom": bool(report.get("oom")),
+            "memory": report.get("memory") or [],
             "attempts": attempts or int(running[-1][3]) + 1,
         }
     )
@@ -74,8 +75,21 @@ def explain_loss(data: bytes, task: str, once: bool = False) -> BaseException:
         signal=report["signal"],
         exitcode=report["exitcode"],
         attempts=report["attempts"],
-        reason="out of memory" if report["oom"] else "",
+        reason=out_of_memory(report["memory"]) if report["oom"] else "",
     )
+
+
+def out_of_memory(memory: list[int]) -> str:
+    """What is known of a death for lack of memory.
+
+    Args:
+        memory: the dead one's peak and its cgroup's limit (0: none), in bytes; empty if not known.
+    """
+    if not memory:
+        return "out of memory"
+    peak, limit = (f"{size / 2**30:.2f} GiB" for size in memory)
+    most = f"its cgroup may have {limit}" if memory[1] else "the host has no more"
+    return f"out of memory: it had {peak}, {most}"
 
 
 def blamed(running: list[list[Any]], dead: int) -> tuple[int, int]:

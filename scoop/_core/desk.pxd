@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 
 from scoop._core.call cimport call_t
+from scoop._core.kept cimport kept_t
 from scoop._core.ledger cimport ruling_t
 from scoop._core.store cimport (
     Store, pthread_cond_t, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
@@ -13,6 +14,8 @@ cdef class Desk(Store):
     cdef uint64_t claimed_ns        # when the owner of a T_ONCE call was asked, which has not begun yet; 0: none
     cdef uint64_t claim_owner       # and which call that is
     cdef uint64_t claim_id
+    cdef kept_t kept                # results that this process has posted lately
+    cdef void post(self, call_t *call, int outcome, uint64_t run_ns, span_t payload) noexcept nogil
     cdef void _requeue(self, call_t *call) noexcept nogil
     cdef void _on_probe(self, uint64_t now) noexcept nogil
     cdef void _ask_again(self) noexcept nogil

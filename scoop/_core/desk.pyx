@@ -10,16 +10,17 @@ from libc.string cimport memcpy
 from scoop._core.call cimport (
     M_ASKED, M_CLAIMED, M_KEPT, M_NOTIFY, M_PROMOTED, M_STARTED, M_SUSPENDED, S_ARRIVED, S_CANCELLED, form_t,
     set_state)
+from scoop._core.kept cimport keep, kept_free, put_kept
 from scoop._core.ledger cimport R_CANCELLED, R_COMPLETE, R_FAIL, R_REISSUE, R_REQUEUE, ruling_t
 from scoop._core.localq cimport ring_push
-from scoop._core.store cimport AT_ARRIVED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
+from scoop._core.store cimport AT_ARRIVED, AT_POSTED, AT_RECEIVED, pthread_cond_broadcast, pthread_cond_signal
 from scoop._core.table cimport table_get
 from scoop._core.wire cimport (
     CANCEL_LOOK, CANCEL_ORPHAN, F_ATTEMPT, F_ID, F_OWNER, F_RESULT_OUTCOME, F_RESULT_PAYLOAD, F_RESULT_RUN_NS,
     F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE, F_TASK_PAYLOAD, K_ANSWER,
     K_CANCEL, K_CLAIM, K_CONST, K_FORM, K_GRANT, K_HOLD, K_LOST, K_NEED, K_RESULT, K_STOP, K_TASK, K_WANT,
     K_WELCOME, O_LOST, O_MISSING, T_ONCE, V_HELD, V_NOT_STARTED, V_STARTED, V_UNKNOWN, next_record, put_blob,
-    put_raw, put_record, reader_t)
+    put_raw, put_record, put_result, reader_t)
 
 cdef enum:
     CLAIM_AGAIN_NS = 1000000000     # a claim that was not answered for so long may be lost
@@ -27,6 +28,17 @@ cdef enum:
 
 cdef class Desk(Store):
     """The state of one process as a node of the federation; see Store for its arguments."""
+
+    def __dealloc__(self):
+        kept_free(&self.kept)
+
+    cdef void post(self, call_t *call, int outcome, uint64_t run_ns, span_t payload) noexcept nogil:
+        # (locked) The result of another's task, which ends here.
+        cdef size_t at = self.out.size
+        self.end(call)
+        self.stamp(AT_POSTED)
+        if put_result(&self.out, call.owner, call.id, call.attempt, outcome, run_ns, payload) == 0:
+            keep(&self.kept, self.out.data + at, self.out.size - at, self.now_ns)
 
     # ------------------------------------------------------------------------------ records, in turn
 
@@ -71,6 +83,7 @@ cdef class Desk(Store):
         for at in range(self.begun.mask + 1 if self.begun.mask else 0):
             if self.begun.cells[at].key != 0:
                 self._say_held(<call_t *>self.begun.cells[at].value)
+        put_kept(&self.out, &self.kept)     # the one before may have died with them
         put_raw(&self.out, self.constants.data, self.constants.size)
         self._claim_next()              # functions are asked for again, too
         self.ask_again_ns = now

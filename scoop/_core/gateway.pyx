@@ -17,7 +17,7 @@ from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HELLO, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_STOP,
+    F_TASK_PAYLOAD, K_ASK, K_HELLO, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_RESULT, K_STOP,
     K_SURPLUS, K_TASK, K_WELCOME, ROLE_AGENT, buf_free, next_record, put_record, put_task, reader_t)
 
 cdef extern from "sched.h" nogil:
@@ -128,6 +128,9 @@ cdef class Gateway(Peers):
         cdef bint peer = self.balance.nodes[slot].peer != 0
         if self.roles[slot] == ROLE_AGENT:
             self._on_agent(r)
+        elif r.kind == K_RESULT:
+            self._keep_result(r)
+            Broker._on_record(self, slot, r)
         elif not peer:
             if r.kind == K_STOP and self.balance.nodes[slot].source:
                 self.stop_all = True

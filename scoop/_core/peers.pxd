@@ -3,9 +3,10 @@
 from libc.stdint cimport uint64_t
 
 from scoop._core.federation cimport Federation
+from scoop._core.kept cimport kept_t
 from scoop._core.net cimport Socket
 from scoop._core.roads cimport Roads
-from scoop._core.wire cimport record_t
+from scoop._core.wire cimport buf_t, record_t
 
 cdef class Peers(Roads):
     cdef readonly Federation federation
@@ -13,6 +14,9 @@ cdef class Peers(Roads):
     cdef bint has_origin            # it is, or was, here
     cdef public uint64_t greets     # if not 0, the only broker that is greeted at once
     cdef uint64_t doubts_until_us   # 0: no broker has been started again lately
+    cdef kept_t kept                # results that were passed on lately to other brokers
+    cdef void _keep_result(self, record_t *r) noexcept nogil
+    cdef void _send_kept(self, int slot, const buf_t *kept) noexcept nogil
     # The simulator has its own clock.
     cdef uint64_t _now_us(self) noexcept nogil
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil

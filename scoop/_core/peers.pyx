@@ -3,11 +3,13 @@
 from libc.stdint cimport uint64_t
 
 from scoop._core.broker cimport held_t
+from scoop._core.balance cimport home_of
 from scoop._core.failover cimport end_doubts, peer_is_new
 from scoop._core.federation cimport Federation
+from scoop._core.kept cimport keep, kept_free
 from scoop._core.net cimport now_ns
 from scoop._core.wire cimport (
-    K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR, next_record, put_raw, put_record, reader_t)
+    F_OWNER, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR, next_record, put_raw, put_record, reader_t)
 
 cdef enum:
     ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
@@ -19,6 +21,9 @@ cdef class Peers(Roads):
 
     def __cinit__(self, Socket socket=None, uint64_t number=0):
         self.federation = Federation(self.out, number)
+
+    def __dealloc__(self):
+        kept_free(&self.kept)
 
     def add_peer(self, uint64_t number, str address not None, str meta not None, bytes key not None, bint neighbour):
         """Get to know another broker; nothing is sent before there is something for it.
@@ -109,8 +114,25 @@ cdef class Peers(Roads):
             self.doubts_until_us = self._now_us() + DOUBT_US
             self.told[slot] = 0
             self.newcomers = self.watching
+            self._send_kept(slot, &self.kept.old)
+            self._send_kept(slot, &self.kept.young)
             with gil:
                 self._offer_constants(slot)
+
+    cdef void _keep_result(self, record_t *r) noexcept nogil:
+        # Before it is passed on: the owner's broker may die with it.
+        if home_of(r.num[F_OWNER]) != self.number:
+            keep(&self.kept, r.start, r.size, self._now_us() * 1000)
+
+    cdef void _send_kept(self, int slot, const buf_t *kept) noexcept nogil:
+        cdef reader_t reader
+        cdef record_t r
+        reader.data = kept.data
+        reader.size = kept.size
+        reader.pos = 0
+        while next_record(&reader, &r) == 1:
+            if home_of(r.num[F_OWNER]) == self.balance.nodes[slot].incarnation:
+                put_raw(self.out_of(slot), r.start, r.size)
 
     cdef void _end_doubts(self) noexcept nogil:
         if self.doubts_until_us and self._now_us() >= self.doubts_until_us:

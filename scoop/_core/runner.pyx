@@ -20,13 +20,13 @@ from scoop.outcomes import copy_outcome, encode_outcome
 from scoop._core.call cimport M_SUSPENDED
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop
-from scoop._core.store cimport AT_CALLED, AT_OPENED, AT_POSTED, AT_RETURNED
+from scoop._core.store cimport AT_CALLED, AT_OPENED, AT_RETURNED
 from scoop._core.net cimport now_ns
 from scoop._core.scalars cimport get_scalar, is_scalar, put_scalar
 from scoop._core.table cimport descend
 from scoop._core.wire cimport (
     K_NEED, O_ERROR, O_SCALAR, O_VALUE, T_CHUNK, T_NO_COPY, T_ONCE, T_SCALARS, buf_free, buf_t, put_record,
-    put_result, span_t)
+    span_t)
 
 cdef extern from "Python.h":
     object PyContext_Copy(object)
@@ -359,9 +359,7 @@ cdef class Runner(Runtime):
                 payload.data = held
                 payload.size = len(held)
             pthread_mutex_lock(&self.desk.lock)
-            self.desk.end(call)
-            self.desk.stamp(AT_POSTED)
-            put_result(&self.desk.out, call.owner, call.id, call.attempt, outcome, run_ns, payload)
+            self.desk.post(call, outcome, run_ns, payload)
             pthread_mutex_unlock(&self.desk.lock)
         finally:
             buf_free(&scratch)

@@ -233,7 +233,7 @@ class Agent(Loop):
         """A worker has ended: kill what it leaves, pass on its last output, report, replace."""
         self._drain(worker)
         process.kill_group(worker.pid)
-        status = os.waitpid(worker.pid, 0)[1]
+        _, status, usage = os.wait4(worker.pid, 0)
         del self._workers[worker.pid]
         self._standstill.forget(worker.pid)
         self._sweep_until = time.monotonic() + STUCK_S
@@ -249,7 +249,8 @@ class Agent(Loop):
         left = code == EXIT_LEFT and not death["running"]
         planned = worker.planned or self._stopping or left or (code == 0 and not death["running"])
         oom = code == -signal.SIGKILL and not worker.planned and self._oom.moved()
-        self._report({**death, "oom": oom, "planned": planned})
+        memory = [usage.ru_maxrss << 10, self._oom.limit_bytes()] if oom else []
+        self._report({**death, "oom": oom, "memory": memory, "planned": planned})
         if left and not worker.planned:
             self._fork()  # somebody wanted this one to go, not the pool to shrink
         elif not planned:

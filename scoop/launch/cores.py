@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PROC_CGROUP = "/proc/self/cgroup"
 CGROUP_ROOT = "/sys/fs/cgroup"
 VMSTAT = "/proc/vmstat"
+NO_LIMIT_BYTES = 1 << 60  # the old interface writes a number near 2**63 for none
 
 # Libraries that look at OMP_NUM_THREADS when their own variable is missing come second.
 _OWN_VARIABLE_ONLY = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
@@ -106,11 +107,12 @@ class OomCounter:
     Without a memory cgroup the counter of the whole host is read.
     """
 
-    __slots__ = ("_path", "_seen")
+    __slots__ = ("_path", "_seen", "_sources")
 
     def __init__(
         self, *, proc_cgroup: str = PROC_CGROUP, cgroup_root: str = CGROUP_ROOT, vmstat: str = VMSTAT
     ) -> None:
+        self._sources = proc_cgroup, cgroup_root
         self._path = _oom_file(proc_cgroup, cgroup_root, vmstat)
         self._seen = self.read()
 
@@ -122,6 +124,19 @@ class OomCounter:
         """True if it has grown since the last call (or since construction)."""
         before, self._seen = self._seen, self.read()
         return self._seen > before
+
+    def limit_bytes(self) -> int:
+        """What all processes of our cgroup may have together: the least of its own and its ancestors' limits.
+
+        0 without a limit.
+        """
+        found = []
+        for directory in _cgroup_levels("memory", *self._sources):
+            for name in ("memory.max", "memory.limit_in_bytes"):
+                text = _read(os.path.join(directory, name)).strip()
+                if text.isdigit() and 0 < int(text) < NO_LIMIT_BYTES:
+                    found.append(int(text))
+        return min(found, default=0)
 
 
 def _oom_file(proc_cgroup: str, cgroup_root: str, vmstat: str) -> str:

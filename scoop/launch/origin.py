@@ -11,7 +11,7 @@ import time
 from scoop.config import Config
 from scoop.launch import exits
 from scoop.launch.survey import Survey, report_of
-from scoop.losses import Deaths
+from scoop.losses import Deaths, out_of_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -292,7 +292,8 @@ def place_of_profiles(host: str = "") -> str:
 
 def how_it_died(report: dict[str, Any]) -> str:
     """A worker's death in words, from its agent's report."""
-    return f"signal {report['signal']}" if report.get("signal") else f"status {report.get('exitcode')}"
+    how = f"signal {report['signal']}" if report.get("signal") else f"status {report.get('exitcode')}"
+    return f"{how}, {out_of_memory(report['memory'])}" if report.get("oom") else how
 
 
 def seed_bytes(seed: int | None) -> bytes:

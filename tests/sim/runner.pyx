@@ -13,7 +13,7 @@ from scoop._core.call cimport (
     call_t, form_t, M_ASKED, M_KEPT, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.localq cimport ring_push
 from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK
-from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, put_result, span_t
+from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, span_t
 
 from scoop_sim.events cimport E_STEP, queue_put
 from scoop_sim.process cimport Process, frame_t, future_t, stack_t
@@ -386,9 +386,7 @@ cdef class Runner(Stacks):
         result[8] = frame.tainted
         payload.data = result
         payload.size = 9
-        p.desk.end(call)
-        put_result(&p.desk.out, call.owner, call.id, call.attempt,
-                   O_ERROR if self.specs[frame.spec].fails else O_VALUE, took, payload)
+        p.desk.post(call, O_ERROR if self.specs[frame.spec].fails else O_VALUE, took, payload)
         free(call.data)
         free(call)
         self.pop(p, frame)

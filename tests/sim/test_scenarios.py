@@ -292,3 +292,19 @@ def test_nothing_runs_again_that_a_broker_did_not_take_with_it(sim: ModuleType) 
     counters = oracle.run(sim, programs.flat([3_000_000] * 4), plan)
     assert counters["started"] == 5
     assert counters["reissued"] == 0
+
+
+@pytest.mark.parametrize("host", [0, 1])
+def test_results_that_a_broker_takes_with_it_are_sent_again(sim: ModuleType, host: int) -> None:
+    # Each message is with a broker for 20 ms, so that for some of these moments the results of all tasks are
+    # with the one that dies.
+    for at_us in range(500_000, 680_000, 5000):
+        plan: seeds.Plan = {
+            "hosts": [2, 2],
+            "remote_only": True,
+            "broker_us": 20_000,
+            "faults": [(at_us, "broker-dies", host, 300_000)],
+        }
+        counters = oracle.run(sim, programs.flat([500_000] * 4), plan)
+        assert counters["started"] == 5, at_us
+        assert counters["finished_s"] < 4.0

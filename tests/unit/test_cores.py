@@ -157,3 +157,21 @@ def test_kills_are_counted_once(tmp_path: Path, cgroup: str, name: str) -> None:
 def test_no_counter_at_all(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none")
     assert not OomCounter(proc_cgroup=nowhere, cgroup_root=nowhere, vmstat=nowhere).moved()
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "limit"),
+    [
+        (UNIFIED, {"fs/job/memory.max": "max\n"}, 0),
+        (UNIFIED, {"fs/job/memory.max": "3000\n", "fs/job/step/memory.max": "max\n"}, 3000),
+        (UNIFIED, {"fs/job/memory.max": "3000\n", "fs/job/step/memory.max": "2000\n"}, 2000),
+        (OLD, {"fs/memory/job/memory.limit_in_bytes": "9223372036854771712\n"}, 0),
+        (OLD, {"fs/memory/job/memory.limit_in_bytes": "5000\n"}, 5000),
+    ],
+)
+def test_the_limit_is_the_least_on_the_way_up(
+    tmp_path: Path, cgroup: str, files: dict[str, str], limit: int
+) -> None:
+    lay_out(tmp_path, {"self": cgroup, **files})
+    counter = OomCounter(proc_cgroup=str(tmp_path / "self"), cgroup_root=str(tmp_path / "fs"), vmstat="")
+    assert counter.limit_bytes() == limit

@@ -47,3 +47,17 @@ def test_not_all_calls_are_remembered_for_ever(monkeypatch):
     for number in range(20, 29):
         deaths.note(death(bytes([number]) * 16))
     assert deaths.note(death(bytes([2]) * 16)) is None, "the oldest is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        ([3 << 30, 4 << 30], "out of memory: it had 3.00 GiB, its cgroup may have 4.00 GiB"),
+        ([3 << 30, 0], "out of memory: it had 3.00 GiB, the host has no more"),
+        ([], "out of memory"),
+    ],
+)
+def test_a_death_for_lack_of_memory_says_how_much_there_was(memory, words):
+    error = losses.explain_loss(losses.pack_loss(death(LEAF, oom=True, memory=memory)), "solve")
+    assert error.reason == words
+    assert words in str(error)

@@ -7,6 +7,7 @@ from scoop._core.balance cimport NODES_MAX, Balance, bnode_t
 from scoop._core.call cimport (
     M_CRASHED, S_ARRIVED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING, S_WAITING, call_t)
 from scoop._core.federation cimport Federation
+from scoop._core.kept cimport KEPT_BYTES, KEPT_NS, keep, kept_free, kept_t, put_kept
 from scoop._core.ledger cimport (
     R_CANCELLED, R_COMPLETE, R_FAIL, R_IGNORE, R_REISSUE, R_REQUEUE, R_STARTED, Ledger, ruling_t)
 from scoop._core.localq cimport LocalQueue
@@ -323,3 +324,23 @@ def extents(bytes frame):
     while next_record(&r, &record) == 1:
         found.append((record.start - start, record.size))
     return found
+
+
+KEPT_LIMITS = KEPT_BYTES, KEPT_NS
+
+
+cdef class Kept:
+    """What of the last results is sent again."""
+
+    cdef kept_t k
+
+    def __dealloc__(self): kept_free(&self.k)
+    def keep(self, bytes record, uint64_t now): keep(&self.k, record, len(record), now)
+    def all(self):
+        cdef buf_t out
+        memset(&out, 0, sizeof(buf_t))
+        put_kept(&out, &self.k)
+        try:
+            return out.data[:out.size] if out.size else b""
+        finally:
+            buf_free(&out)
