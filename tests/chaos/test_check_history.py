@@ -307,3 +307,15 @@ def test_a_lost_host_excuses_what_was_there(tmp_path: Path) -> None:
     replace("faults", f"kill {A}", "lost node2")(logs)
     write(tmp_path, logs)
     assert check(tmp_path)[1][-1] == "0 complaints"
+
+
+@pytest.mark.parametrize(("deaths", "complaints"), [(4, 0), (5, 1)])
+def test_a_copy_at_the_same_moment_may_cost_one_death_more(
+    tmp_path: Path, deaths: int, complaints: int
+) -> None:
+    logs = good()
+    before_the_end("broken node1 node1")(logs)  # whose owner then issues a task that runs there all the same
+    for i in range(deaths - 3):
+        add("ledger-node4", *run(f"{P}/5", f"{C}{4 + i}/1", "p5"))(logs)
+    write(tmp_path, logs)
+    assert check(tmp_path)[1][-1] == f"{complaints} complaints"
