@@ -6,7 +6,7 @@ from scoop._core.outbox cimport Outbox
 from scoop._core.table cimport table_t
 
 cdef enum:
-    NODES_MAX = 4096
+    NODES_MAX = 65536
     HOME_SHIFT = 44         # an incarnation's bits from here on are the number of its broker
 
 # The number of the broker that a node belongs to: an address names it, so results find their way.
