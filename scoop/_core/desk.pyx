@@ -33,11 +33,11 @@ cdef class Desk(Store):
         kept_free(&self.kept)
 
     cdef void post(self, call_t *call, int outcome, uint64_t run_ns, span_t payload) noexcept nogil:
-        # (locked) The result of another's task, which ends here.
+        # (locked) The result of another's task, which ends here. A broker that nobody can follow does not knock.
         cdef size_t at = self.out.size
         self.end(call)
         self.stamp(AT_POSTED)
-        if put_result(&self.out, call.owner, call.id, call.attempt, outcome, run_ns, payload) == 0:
+        if put_result(&self.out, call.owner, call.id, call.attempt, outcome, run_ns, payload) == 0 and self.probes:
             keep(&self.kept, self.out.data + at, self.out.size - at, self.now_ns)
 
     # ------------------------------------------------------------------------------ records, in turn
