@@ -143,12 +143,11 @@ class HostLink:
         if self._tries:
             time.sleep(PAUSE_S)
         self._tries += 1
-        folder = os.path.dirname(self.broker["local"].removeprefix("ipc://"))
         with self._lock:
             if self._over:
                 return False
             try:
-                self._connect(way.again(self.share.host, folder), f"{job}-{self.number}", way)
+                self._connect(way.again(self.share.host, self._run_dir()), f"{job}-{self.number}", way)
             except OSError:
                 return False
         return True
@@ -173,8 +172,11 @@ class HostLink:
         """What a broker that follows another one has to know, None if there was none; see `hosted`."""
         if self.broker is None or not self.leads:
             return None
-        folder = os.path.dirname(self.broker["local"].removeprefix("ipc://"))
-        return {"bound": self.broker["bound"], "told": self._told, "folder": folder}
+        return {"bound": self.broker["bound"], "told": self._told, "folder": self._run_dir()}
+
+    def _run_dir(self) -> str:
+        assert self.broker is not None
+        return os.path.dirname(str(self.broker["local"]).removeprefix("ipc://"))
 
     def send(self, message: Message) -> None:
         """Send its agent a message, unless that is gone."""

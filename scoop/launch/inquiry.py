@@ -43,6 +43,14 @@ def process_and_user(connection: _socket.socket) -> tuple[int, int]:
     return process, user
 
 
+def listen_at(listener: _socket.socket, path: str) -> None:
+    """Let a socket listen at `path`; raises OSError if that is not possible."""
+    if os.path.lexists(path):
+        os.unlink(path)  # of an agent before, which was killed
+    listener.bind(path)
+    listener.listen(PENDING_MAX)
+
+
 class Asker:
     """One connection that waits for its answer."""
 
@@ -77,11 +85,8 @@ class Inquiries:
         """Listen; raises OSError if that is not possible."""
         import _socket  # what is above it takes the agent milliseconds to import
 
-        if os.path.lexists(self._path):
-            os.unlink(self._path)  # of an agent before, which was killed
         self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
-        self._listener.bind(self._path)
-        self._listener.listen(PENDING_MAX)
+        listen_at(self._listener, self._path)
         self._loop._watch(self._listener.fileno(), self._on_connection)
 
     def told(self, message: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import select
 import socket
 import sys
 
-from scoop.launch.inquiry import process_and_user
+from scoop.launch.inquiry import listen_at, process_and_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,12 +49,8 @@ class Relink:
         self._lease_s = lease_s
         self._links = 0  # that have come to their end, or been followed by another one
         self._carrier: socket.socket | None = None  # whose end ends the command that brought the link
-        path = os.path.join(folder, NAME)
-        if os.path.lexists(path):
-            os.unlink(path)
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(path)
-        self._listener.listen(1)
+        listen_at(self._listener, os.path.join(folder, NAME))
         self._listener.setblocking(False)
         agent._watch(self._listener.fileno(), self._on_connection)
 

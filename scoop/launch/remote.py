@@ -79,7 +79,7 @@ class Way:
     def agent(self, origin: int) -> list[str]:
         """The agent's command line; `origin` as of `hostagent.main`."""
         nice = ["nice", "-n", str(self.nice)] if self.nice else []
-        return [*nice, self.executable, *interpreter_flags(), "-c", _PROGRAM, str(origin), *roots()]
+        return [*nice, *self._python(_PROGRAM, str(origin))]
 
     def script(self, job: str, environ: Mapping[str, str] = os.environ) -> str:
         """The shell text that runs the agent on another host, and clears up after one that was killed.

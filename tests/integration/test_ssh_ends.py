@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from testbed import ended, left, pids, pids_of_origin
+from testbed import ended, left, namespace_of, pids, pids_of_origin
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -22,7 +22,7 @@ exec ssh "$@"
 def connections(side: str) -> list[int]:
     """The commands that connect node1 with node3: ssh on the one side, sshd's process for it on the other."""
     host, comm = {"ssh": ("node1", b"ssh"), "sshd": ("node3", b"sshd")}[side]
-    space = os.readlink(f"/proc/{Path('/run/testbed', f'{host}.pid').read_text().strip()}/ns/pid")
+    space = namespace_of(host)
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -44,6 +44,15 @@ def kill(side: str, until) -> None:
             pass
 
 
+@pytest.fixture
+def unreliable(tmp_path: Path) -> tuple[Path, Path]:
+    """An ssh, and the file that keeps it from working as long as it exists."""
+    flag, ssh = tmp_path / "down", tmp_path / "ssh-that-fails"
+    ssh.write_text(FEWER.format(flag=flag))
+    ssh.chmod(0o755)
+    return ssh, flag
+
+
 @pytest.mark.parametrize("side", ["ssh", "sshd"])
 def test_another_one_takes_its_place(launch, until, side):
     process = launch(*OPTIONS, arguments=("2000",))
@@ -63,12 +72,9 @@ def test_another_one_takes_its_place(launch, until, side):
     until(lambda: not left(), "nothing is left")
 
 
-def test_what_happened_meanwhile_is_made_up_for(launch, until, tmp_path):
+def test_what_happened_meanwhile_is_made_up_for(launch, until, unreliable):
     """A worker dies and a host goes while there is no ssh."""
-    flag = tmp_path / "down"
-    ssh = tmp_path / "ssh-that-fails"
-    ssh.write_text(FEWER.format(flag=flag))
-    ssh.chmod(0o755)
+    ssh, flag = unreliable
     process = launch(*OPTIONS, "--ssh-executable", str(ssh), arguments=("2000",))
     assert process.stdout.readline() == "go\n"
     (worker,) = until(lambda: pids("node3", "scoop-w1"), "a worker on node3")
@@ -90,11 +96,8 @@ def test_what_happened_meanwhile_is_made_up_for(launch, until, tmp_path):
     until(lambda: not left(), "nothing is left")
 
 
-def test_a_host_that_cannot_be_reached_again_is_lost_and_ends(launch, until, tmp_path):
-    flag = tmp_path / "down"
-    ssh = tmp_path / "ssh-that-fails"
-    ssh.write_text(FEWER.format(flag=flag))
-    ssh.chmod(0o755)
+def test_a_host_that_cannot_be_reached_again_is_lost_and_ends(launch, until, unreliable):
+    ssh, flag = unreliable
     process = launch(*OPTIONS, "--ssh-executable", str(ssh), arguments=("2000",), env={"SCOOP_LEASE": "20"})
     assert process.stdout.readline() == "go\n"
     until(lambda: pids("node3", "scoop-w1"), "a worker on node3")

@@ -71,9 +71,14 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def namespace_of(host: str) -> str:
+    """What /proc says of the process ids of a host."""
+    return os.readlink(f"/proc/{Path('/run/testbed', f'{host}.pid').read_text().strip()}/ns/pid")
+
+
 def pids(host: str, name: str) -> list[int]:
     """Processes called `name` in a host, as numbered outside."""
-    mark = os.readlink(f"/proc/{Path('/run/testbed', f'{host}.pid').read_text().strip()}/ns/pid")
+    mark = namespace_of(host)
     found = []
     for pid, comm in left().items():
         try:
@@ -86,7 +91,7 @@ def pids(host: str, name: str) -> list[int]:
 
 def pids_of_origin() -> list[int]:
     """The program's own process: the Python that runs scoop-run in node1."""
-    mark = os.readlink(f"/proc/{Path('/run/testbed/node1.pid').read_text().strip()}/ns/pid")
+    mark = namespace_of("node1")
     found = []
     for name in os.listdir("/proc"):
         try:
