@@ -32,6 +32,7 @@ cdef class Ledger:
         if table_put(&self.open, call.id, call) < 0:
             return -1
         call.state = S_EXPORTED
+        call.unknown_s = 0
         return 0
 
     cdef call_t *find(self, uint64_t id) noexcept nogil:

@@ -37,6 +37,7 @@ cdef struct parcel_t:
 cdef enum:
     STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
     LATE_NS = 5000000000    # and for so long, whether they are still there; again and again
+    LATE_LOOKS_MAX = 10000  # of so many at a time
     LOOKS = 4               # so often, less one, all that is elsewhere is asked after when the broker is another one
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
@@ -88,7 +89,8 @@ cdef class Store:
     cdef int looks_left
     cdef uint64_t look_at_ns
     cdef public bint draining       # a wait for nothing in particular ends when nothing is outstanding
-    cdef size_t asked_from          # where the next look for stalled calls begins
+    cdef size_t asked_from          # where the next recall of stalled calls begins
+    cdef size_t looked_from         # where the next look for calls begins
     cdef ring_t noticed             # somebody in Python is to be told; holds a reference
     cdef ring_t grave               # references to drop under the GIL
     cdef parcel_t *parcels
@@ -115,6 +117,8 @@ cdef class Store:
     cdef void let_go(self, call_t *call, uint64_t mode) noexcept nogil
     cdef void leave_if_done(self) noexcept nogil
     cdef void ask_stalled(self, uint64_t now) noexcept nogil
+    cdef void _recall_stalled(self, bint late) noexcept nogil
+    cdef void _look_for(self, size_t most) noexcept nogil
     cdef void begin_looking(self, uint64_t now) noexcept nogil
     cdef void _may_ask_again(self) noexcept nogil
     cdef void look_for_all(self, uint64_t now) noexcept nogil

@@ -238,13 +238,10 @@ cdef class Store:
         put_record(&self.out, K_LEAVE, 1, &done)
 
     cdef void ask_stalled(self, uint64_t now) noexcept nogil:
-        # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so
-        # some of those that somebody waits for are asked back; they run here then, or at somebody idle. After a
-        # longer while the question is also whether they are there at all, and is repeated: what was in a
-        # connection that broke is gone, a question or its answer too.
-        cdef call_t *call
-        cdef size_t tried = 0, at
-        cdef int most = STALLED_ASKED_MAX
+        # Nothing has arrived for a while. Whoever holds these calls unstarted may itself be waiting for us, so some of
+        # those that somebody waits for are asked back; they run here then, or at somebody idle. After a longer while
+        # the question is also whether they are there at all, all of them, and is repeated: what was in a connection
+        # that broke is gone, a question or its answer too.
         cdef bint late = now - self.arrived_ns >= LATE_NS
         if self.looks_left and now >= self.look_at_ns:
             self.look_for_all(now)
@@ -255,6 +252,16 @@ cdef class Store:
         if late and now - self.renewed_ns >= LATE_NS:
             self.renewed_ns = now
             self._may_ask_again()
+            self._look_for(LATE_LOOKS_MAX)
+        if not self.remote_only:
+            self._recall_stalled(late)
+        pthread_mutex_unlock(&self.lock)
+
+    cdef void _recall_stalled(self, bint late) noexcept nogil:
+        # (locked)
+        cdef call_t *call
+        cdef size_t tried = 0, at
+        cdef int most = STALLED_ASKED_MAX
         for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             at = (self.asked_from + tried) & self.ledger.open.mask
             if self.ledger.open.cells[at].key == 0:
@@ -262,12 +269,31 @@ cdef class Store:
             call = <call_t *>self.ledger.open.cells[at].value
             if not call.marks & M_ASKED and (
                     call.marks & (M_SUSPENDED | M_NOTIFY | M_PROMOTED) or (late and self.draining)):
-                self.ask_back(call, CANCEL_LOOK if late else CANCEL_RECALL)
+                self.ask_back(call, CANCEL_RECALL)
                 most -= 1
             if most == 0:
                 break
         self.asked_from += tried + 1
-        pthread_mutex_unlock(&self.lock)
+
+    cdef void _look_for(self, size_t most) noexcept nogil:
+        # (locked) Whether the next `most` calls are where they are believed to be.
+        cdef call_t *call
+        cdef uint64_t[4] numbers
+        cdef size_t tried = 0, at
+        for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
+            at = (self.looked_from + tried) & self.ledger.open.mask
+            if self.ledger.open.cells[at].key == 0:
+                continue
+            call = <call_t *>self.ledger.open.cells[at].value
+            numbers[0] = self.incarnation
+            numbers[1] = call.id
+            numbers[2] = call.attempt
+            numbers[3] = CANCEL_LOOK
+            put_record(&self.out, K_CANCEL, 4, numbers)
+            most -= 1
+            if most == 0:
+                break
+        self.looked_from += tried + 1
 
     cdef void begin_looking(self, uint64_t now) noexcept nogil:
         # (locked) The broker is another one, and may not know what has become of our calls.
@@ -286,23 +312,13 @@ cdef class Store:
     cdef void look_for_all(self, uint64_t now) noexcept nogil:
         # Everybody has had time to say what he holds. Of what nobody knows the first answer is noted and the second
         # one believed; the third question is for those whose answer was lost too, and the fourth time is the end.
-        cdef call_t *call
-        cdef uint64_t[4] numbers
-        cdef size_t at
         self.looks_left -= 1
         self.look_at_ns = now + NEXT_LOOK_NS
         if self.looks_left == 0:
             self.ledger.unknown_for_s = UNKNOWN_FOR_S
             return
         pthread_mutex_lock(&self.lock)
-        for at in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
-            if self.ledger.open.cells[at].key != 0:
-                call = <call_t *>self.ledger.open.cells[at].value
-                numbers[0] = self.incarnation
-                numbers[1] = call.id
-                numbers[2] = call.attempt
-                numbers[3] = CANCEL_LOOK
-                put_record(&self.out, K_CANCEL, 4, numbers)
+        self._look_for(self.ledger.open.count)
         pthread_mutex_unlock(&self.lock)
 
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil:
@@ -310,8 +326,6 @@ cdef class Store:
         cdef uint64_t[4] numbers
         if call.state != S_EXPORTED or call.marks & M_ASKED:
             return
-        if mode == CANCEL_LOOK and not self.remote_only and not call.flags & T_RETRIED:
-            mode = CANCEL_RECALL
         if mode == CANCEL_RECALL and call.flags & T_RETRIED and self.is_source:
             return              # it crashed a worker: it never runs in the process of the program
         call.marks |= M_ASKED

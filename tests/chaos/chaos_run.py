@@ -241,8 +241,9 @@ class Round:
 
 def play(plan: Plan, hosts: list[str], keep: Path | None = None) -> Outcome:
     """Play one round on hosts that are up. Its folder is kept below `keep`, else removed if it was sound."""
-    base = None if keep is None else str(keep)
-    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-", dir=base))
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-", dir=keep))
     outcome = Round(plan, hosts, folder).play()
     if keep is None and outcome.sound:
         shutil.rmtree(folder, ignore_errors=True)

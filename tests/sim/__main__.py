@@ -4,7 +4,8 @@ python -m tests.sim SEED [-v] [--task N]      one seed; -v tells its story, of o
 python -m tests.sim --seeds FROM TO           many; the failing ones are printed, exit status 1
                                               0 and on: one host; 1000000 and on: several; 2000000 and on:
                                               longer programs and more faults; 3000000 and on: brokers that
-                                              die; 4000000 and on: tasks that run at most once
+                                              die; 4000000 and on: tasks that run at most once;
+                                              5000000 and on: connections that are reset
 python -m tests.sim --speed                   events per second of the bare queue and of a whole run
 """
 

@@ -14,7 +14,7 @@ cdef class Hosts(Runner):
     cdef link_t **links
     cdef int link_count
     cdef uint64_t last_fault
-    cdef uint64_t last_succession       # when a broker last died that was followed by another one
+    cdef uint64_t found_out_at      # until then a call may be nowhere, and its owner not know it
     cdef uint64_t pending           # faults, and their notices, that are still to come
     cdef link_t *_new_link(self, int to, uint64_t source) except NULL
     cdef int _start_hosts(self, int count) except -1
@@ -27,6 +27,8 @@ cdef class Hosts(Runner):
     cdef int _lose_host(self, int host, int64_t lives_us, bint silent) except -1
     cdef int _end_host(self, int host) except -1
     cdef int _end_broker(self, int host, int64_t down_us) except -1
+    cdef int _renew_road(self, SimGateway one, SimGateway to, uint64_t up_at) except -1
+    cdef void _found_out(self, uint64_t at) noexcept
     cdef int _succeed(self, int host) except -1
     cdef int _let_in_again(self, SimGateway g, Process p) except -1
     cdef int _tell_gone(self, SimGateway g, uint64_t number) except -1

@@ -2,8 +2,9 @@
 
 What happens on faults is what the launcher and libzmq do. The origin's link to the agent of a host ends: all other
 brokers are told "gone", each in its own time; the host's processes may live on for a while. The way between two
-brokers is cut: TCP sends again what was lost, so frames come late, in order, after the cut. A broker dies: a suffix
-of what it has sent is lost, on each of its links another one.
+brokers is cut: TCP sends again what was lost, so frames come late, in order, after the cut. Their connection is reset:
+what was on its way is lost, or a suffix of it, in both directions, and neither is told. A broker dies: a suffix of
+what it has sent is lost, on each of its links another one.
 """
 
 from libc.stdint cimport int64_t, uint64_t
@@ -24,6 +25,8 @@ from scoop_sim.runner cimport Runner
 cdef enum:
     LINKS_MAX = 1 << 16
     SPINS_MAX = 10000
+    AFTER_SUCCESSION_NS = 10000000000
+    AFTER_RESET_NS = 60000000000    # nobody is told of it: found out by those who have waited for long
 
 HINTS_ALONE = {kind for kind, row in TABLE.items() if row[0] in ("ASK", "REFUSE", "HINT", "WANT", "SURPLUS", "REQUEST")}
 
@@ -211,14 +214,14 @@ cdef class Hosts(Runner):
         cdef SimGateway other
         cdef Process p
         cdef uint64_t up_at = self.queue.now + <uint64_t>max(down_us, <int64_t>0) * 1000
-        cdef link_t *link
         cdef int i
         if not g.alive or g.doomed:
             return 0
         self.say(self.processes[0], f"the broker of host {host} dies, for {down_us} us", -1)
         self.count.successions += 1
         self.count.faults += 1
-        self.last_fault = self.last_succession = up_at
+        self.last_fault = up_at
+        self._found_out(up_at + AFTER_SUCCESSION_NS)
         g.alive = False
         g.up_at = up_at
         g.drop_inbox()
@@ -229,17 +232,28 @@ cdef class Hosts(Runner):
                 self.links[i].limit = min(self.links[i].limit, self.links[i].delivered)
         for other in self.gateways:
             if other is not g and other.roads[host] != NULL:
-                link = self._new_link(-1 - host, other.number)
-                link.delay_ns = other.roads[host].delay_ns
-                link.hold_until = max(up_at, other.roads[host].hold_until)
-                link.connects_at = up_at
-                other.roads[host] = link
-                other.lines.replace(other, g.number, link)
+                self._renew_road(other, g, up_at)
         for p in self.processes:
             if p.host == host and p.alive and p.up != NULL:
                 p.up = self._new_link(-1 - host, p.desk.incarnation)
                 p.up.hold_until = p.up.connects_at = up_at
         return self.later(max(down_us, <int64_t>0), E_SUCCEED, 0, host)
+
+    cdef int _renew_road(self, SimGateway one, SimGateway to, uint64_t up_at) except -1:
+        # Another connection in place of the one that has ended.
+        cdef link_t *before = one.roads[to.index]
+        cdef link_t *link = self._new_link(-1 - to.index, one.number)
+        link.delay_ns = before.delay_ns
+        link.hold_until = max(up_at, before.hold_until)
+        link.connects_at = up_at
+        one.roads[to.index] = link
+        one.lines.replace(one, to.number, link)
+        return 0
+
+    cdef void _found_out(self, uint64_t at) noexcept:
+        # Until then owners may not know what is nowhere.
+        self.count.losses += 1
+        self.found_out_at = max(self.found_out_at, at)
 
     cdef int _succeed(self, int host) except -1:
         cdef SimGateway before = self.gateways[host]
@@ -295,7 +309,7 @@ cdef class Hosts(Runner):
         return 0
 
     cdef int _disturb(self, str kind, int one, int other, int64_t us) except -1:
-        # A cut holds up both directions or one; a slow link is one from now on.
+        # A cut holds up both directions or one, a reset loses what is in them; a slow link is one from now on.
         cdef SimGateway a, b
         cdef link_t *link
         if not self.gateways or one == other or max(one, other) >= len(self.gateways):
@@ -304,8 +318,15 @@ cdef class Hosts(Runner):
         if a.roads[b.index] == NULL or b.roads[a.index] == NULL:
             return 0                    # a successor does not know who was lost before
         self.last_fault = max(self.last_fault, self.queue.now + <uint64_t>us * 1000)
-        self.count.cuts += 1
+        self.count.cuts += kind != "reset"
+        self.count.resets += kind == "reset"
         self.count.faults += 1
+        if kind == "reset":
+            self._found_out(self.last_fault + AFTER_RESET_NS)
+            for a, b in ((a, b), (b, a)):
+                self._lose_suffix(a.roads[b.index])
+                self._renew_road(a, b, self.queue.now + <uint64_t>us * 1000)
+            return 0
         link = a.roads[b.index]
         if kind == "slow":
             link.delay_ns += <uint64_t>us * 1000
@@ -330,7 +351,7 @@ cdef class Hosts(Runner):
             if p.alive and (not (p.blocked or p.driver_leads) or p.paused_until > self.queue.now or p.inbox != NULL or (
                     p.desk.out.size or p.desk.ledger.open.count or p.desk.queue.own_count or p.suspended or
                     p.desk.queue.foreign_count or p.posted != NULL or p.cur != NULL or (
-                        p.desk.queue.parked.count and not self.count.successions))):
+                        p.desk.queue.parked.count and not self.count.losses))):
                 return f"process {p.index}"
         for g in self.gateways:
             if g.alive and (g.inbox != NULL or g.paused_until > self.queue.now or g.balance.queued):

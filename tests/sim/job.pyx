@@ -18,7 +18,6 @@ from scoop_sim.process import Violation
 
 
 cdef enum:
-    FOUND_OUT_NS = 10000000000  # after a succession it takes a while until owners know what is nowhere
     AGAIN = 30                  # a worker may have held so many of a chain of tasks, each of which waits for the next
     MEASURE_EVERY = 4096
     SLOTS_MAX = 4096
@@ -56,8 +55,7 @@ cdef class Job(World):
                     checked = self.queue.popped
                     self.validate()
                     looks += 1
-                    if looks % 8 == 0 and not (
-                            self.last_succession and self.queue.now < self.last_succession + FOUND_OUT_NS):
+                    if looks % 8 == 0 and self.queue.now >= self.found_out_at:
                         self.conservation()
                 if self.queue.now > self.last_fault + <uint64_t>(limit_s * 1e9 + alone_ns * (
                         1 + AGAIN * (self.count.deaths + self.count.deaths_with_host))):
@@ -94,7 +92,7 @@ cdef class Job(World):
         cdef future_t *f = self.futures
         cdef Broker broker
         cdef int i
-        cdef bint faultless = self.count.deaths + self.count.hosts_lost + self.count.successions == 0
+        cdef bint faultless = self.count.deaths + self.count.hosts_lost + self.count.losses == 0
         if self.finished_s < 0:
             self.fail(f"the program waits for ever; {self.where()}", -1)
         while f != NULL:
@@ -109,8 +107,8 @@ cdef class Job(World):
         self.validate()
         for broker in self.brokers():
             balance = broker.balance.statistics()
-            # After a succession notices of what runs may be older than its end.
-            if balance["queued"] or (balance["known"] and not self.count.successions):
+            # After a succession or a reset notices of what runs may be older than its end.
+            if balance["queued"] or (balance["known"] and not self.count.losses):
                 self.fail(f"a broker still knows tasks: {balance}; {self.where()}", -1)
             if broker.malformed:
                 self.fail("a broker got malformed frames", -1)
@@ -118,7 +116,7 @@ cdef class Job(World):
             if not p.alive:
                 continue
             if len(p.desk.ledger) or p.desk.queue.own_count or p.desk.queue.foreign_count or p.desk.out.size or (
-                    p.inbox != NULL or p.suspended or (p.desk.queue.parked.count and not self.count.successions)):
+                    p.inbox != NULL or p.suspended or (p.desk.queue.parked.count and not self.count.losses)):
                 self.fail(f"process {p.index} still holds something; {self.where()}", -1)
             if faultless and not self.count.pauses and p.desk.ledger.duplicates:
                 self.fail(f"without a fault process {p.index} got a result twice", -1)

@@ -252,8 +252,8 @@ def _search(seeds_max: int, folders: list[str]) -> int:
 
     # Whether work is shared at all; what once failed; then the kinds of seeds, by turns.
     why = oracle.sharing(job)
-    starts = (0, seeds.MANY_FAULTS, seeds.SUCCESSIONS, seeds.ONCE)
-    order = [*oracle.kept_seeds(), *(i // 4 + starts[i % 4] for i in range(seeds_max))]
+    starts = (0, seeds.MANY_FAULTS, seeds.SUCCESSIONS, seeds.ONCE, seeds.RESETS)
+    order = [*oracle.kept_seeds(), *(i // 5 + starts[i % 5] for i in range(seeds_max))]
     for tried, seed in enumerate(order):
         if why:
             print(why, file=sys.stderr)

@@ -24,6 +24,10 @@ ONCE = 4_000_000
 """And seeds from here on tasks that run at most once: one host, several, brokers that die, by turns."""
 
 
+RESETS = 5_000_000
+"""And seeds from here on connections between brokers that are reset, and lose what is in them."""
+
+
 DURATIONS = ("tiny", "short", "mixed", "skewed", "long")
 EVEN = ("tiny", "short", "long")
 """Kinds whose mean is a good estimate."""
@@ -198,9 +202,22 @@ def _several(dice: random.Random, many: bool) -> tuple[programs.Program, Plan]:
     return program, plan
 
 
+def _reset_some(dice: random.Random, plan: Plan) -> None:
+    # Only plans with several hosts have brokers between which there are connections.
+    hosts = len(plan.get("hosts", ()))
+    last_us = max([10_000, *(at_us for at_us, *_ in plan["faults"])])
+    for _ in range(dice.randint(1, 20) if hosts else 0):
+        down_us = int(10 ** dice.uniform(0, 5.5))
+        plan["faults"].append((dice.randrange(last_us), "reset", _between(dice, hosts), down_us))
+
+
 def make(seed: int) -> tuple[programs.Program, Plan]:
     """The program and the plan of a seed: one host, or several from `SEVERAL` on."""
     dice = random.Random(seed)
+    if seed >= RESETS:
+        program, plan = make(seed - RESETS + dice.choice((MANY_FAULTS, SUCCESSIONS, ONCE)))
+        _reset_some(dice, plan)
+        return program, plan
     if seed >= ONCE:
         program, plan = make(seed // 3 + (0, MANY_FAULTS, SUCCESSIONS)[seed % 3] - ONCE // 3)
         for one in program[1:]:

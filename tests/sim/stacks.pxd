@@ -55,9 +55,11 @@ cdef struct count_t:
     uint64_t faults
     uint64_t hosts_lost
     uint64_t successions
+    uint64_t losses             # brokers and connections that took with them what was in them
     uint64_t deaths_with_host
     uint64_t lost_moving
     uint64_t cuts
+    uint64_t resets
     uint64_t errors
     uint64_t once_failed    # at-most-once tasks that were lost after they had been claimed
 

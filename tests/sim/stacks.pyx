@@ -142,7 +142,7 @@ cdef class Stacks:
 
     cdef bint timely(self) noexcept nogil:
         # Whether answers come in time: nobody was stopped, nothing that was on its way is lost.
-        return self.count.pauses + self.count.successions == 0
+        return self.count.pauses + self.count.losses == 0
 
     cdef bint function(self, Process p, call_t *call) except -1:
         # False when its form has to be fetched first.

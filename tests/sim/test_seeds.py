@@ -22,6 +22,7 @@ MUST_HAPPEN = {
     "hosts_lost": 800,
     "lost_moving": 1000,
     "successions": 500,
+    "resets": 3000,
     "once_failed": 10,
     "cuts": 3000,
     "pauses": 2000,
@@ -91,6 +92,11 @@ def test_seeds_with_tasks_that_run_at_most_once(sim: ModuleType, first: int) -> 
 @pytest.mark.parametrize("first", range(0, SUCCESSIONS, BLOCK))
 def test_seeds_with_brokers_that_die(sim: ModuleType, first: int) -> None:
     run_block(sim, seeds.SUCCESSIONS + first, seeds.SUCCESSIONS + min(first + BLOCK, SUCCESSIONS))
+
+
+@pytest.mark.parametrize("first", range(0, SUCCESSIONS, BLOCK))
+def test_seeds_with_connections_that_are_reset(sim: ModuleType, first: int) -> None:
+    run_block(sim, seeds.RESETS + first, seeds.RESETS + min(first + BLOCK, SUCCESSIONS))
 
 
 def test_rare_things_were_tried() -> None:

@@ -228,9 +228,9 @@ cdef class World(Hosts):
         if owner and not self.host_ends(dead.host):
             self.count.blamed += 1
             self.blame[owner, id] = self.blame.get((owner, id), 0) + 1
-            # A lost host, or broker, may have taken a notice with it.
+            # A lost host, broker or connection may have taken a notice with it.
             if self.alive(owner) and self.blame[owner, id] > (
-                    self.crash_limit + self.count.hosts_lost + self.count.successions):
+                    self.crash_limit + self.count.hosts_lost + self.count.losses):
                 self.fail(f"call {id} of {owner} has crashed {self.blame[owner, id]} workers", -1)
         self.say(dead, f"is reported dead, blamed {owner}:{id}", -1)
         self.last_fault = self.queue.now
@@ -331,7 +331,7 @@ cdef class World(Hosts):
         broker-dies: that of host `who`; another one takes its place after `us`.
         host: host `who` is lost with all its processes; they live `us` longer than the others believe, -1: no longer;
         silent: the same, and from now on nothing of it arrives and nothing gets there.
-        cut, one-way, slow: the way from broker `who` // 16 to broker `who` % 16, for `us`, or by `us`.
+        cut, one-way, reset, slow: the way from broker `who` // 16 to broker `who` % 16, for `us`, or by `us`.
         """
         cdef Process p
         cdef SimGateway g
@@ -340,7 +340,7 @@ cdef class World(Hosts):
             return self._lose_host(who, us, kind == "silent") if who < len(self.gateways) else 0
         if kind == "broker-dies":
             return self._end_broker(who, us) if who < len(self.gateways) else 0
-        if kind in ("cut", "one-way", "slow"):
+        if kind in ("cut", "one-way", "reset", "slow"):
             return self._disturb(kind, who // 16, who % 16, us)
         if kind in ("kill", "stop"):
             living = [p.index for p in self.processes if p.alive and not (p.is_origin and kind == "kill")]
