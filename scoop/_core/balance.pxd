@@ -22,7 +22,7 @@ cdef struct btask_t:
     uint8_t flags
     uint8_t hops
     uint8_t cancelled       # in the queue: to be dropped; at a node: its owner is dead
-    uint8_t doubtful        # at a broker that is another one than when it was given there
+    uint8_t doubtful        # given to a broker that, or whose connection, is another one than then
     int32_t owner_slot      # -1: its owner is a node of another broker
     int32_t node            # -1: in the queue
     int32_t giver           # the node that sent it here

@@ -297,6 +297,7 @@ cdef class Balance:
         self.nodes[peer].given += 1
         task.node = peer
         task.hops = <uint8_t>hops
+        task.doubtful = 0
 
     cdef int on_result(self, int node, uint64_t owner, uint64_t id) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)

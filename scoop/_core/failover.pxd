@@ -9,7 +9,9 @@ cdef void holds(Balance b, int node, uint64_t owner, uint64_t id, uint64_t attem
 # Another broker says that it has a task; True if nothing else is to be done about it.
 cdef bint holds_there(Balance b, int peer, uint64_t owner, uint64_t id, uint64_t attempt, uint64_t hops,
                       uint64_t giver) noexcept nogil
-# A broker is another one than before: it is told what of its nodes' tasks is here, and is to say what it has of ours.
-cdef void peer_is_new(Balance b, int peer) noexcept nogil
-# Whatever none of the new ones has said that it has is lost.
+# A broker, or the connection to it, is another one than before: it is to say what it has of the tasks given to it,
+cdef void doubt(Balance b, int peer) noexcept nogil
+# and is told what of its nodes' tasks is here.
+cdef void tell_holds(Balance b, int peer) noexcept nogil
+# Whatever none of them has said that it has is lost.
 cdef void end_doubts(Balance b) noexcept nogil

@@ -1,10 +1,13 @@
-"""What a broker learns of its tasks after it, or another broker, has been started again.
+"""What a broker learns of its tasks after it, or another broker, has been started again, or connected again.
 
 A broker that dies takes with it who holds what, and the tasks and results that were on their way through it. Its
 successor has its number, its keys and its addresses, and knows nothing. Its nodes tell it which tasks they hold, and
 so do the other brokers for tasks of its nodes. What is then not known to anybody is found out at both ends: an owner
 asks after all that it has given away (`Store.look_for_all`), and a broker that had given tasks to the one that died
 doubts each until the successor says that it is there, and after a while reports the rest as lost.
+
+A connection between two brokers that is reset loses what was in it, in both directions. Whose door it led to sends an
+empty frame over the next one; by that both doubt what they had given each other, and say what they hold.
 
 None of this has to be exact. A task that is issued again although it runs somewhere costs time; its
 first result counts.
@@ -73,17 +76,22 @@ cdef bint holds_there(Balance b, int peer, uint64_t owner, uint64_t id, uint64_t
     return False
 
 
-cdef void peer_is_new(Balance b, int peer) noexcept nogil:
+cdef void doubt(Balance b, int peer) noexcept nogil:
+    cdef btask_t *task
+    cdef size_t i
+    for i in range(b.tasks.mask + 1 if b.tasks.mask else 0):
+        task = <btask_t *>b.tasks.cells[i].value
+        if b.tasks.cells[i].key and task.node == peer:
+            task.doubtful = 1
+
+
+cdef void tell_holds(Balance b, int peer) noexcept nogil:
     cdef uint64_t number = b.nodes[peer].incarnation
     cdef btask_t *task
     cdef size_t i
     for i in range(b.tasks.mask + 1 if b.tasks.mask else 0):
-        if b.tasks.cells[i].key == 0:
-            continue
         task = <btask_t *>b.tasks.cells[i].value
-        if task.node == peer:
-            task.doubtful = 1
-        elif home_of(task.owner) == number:
+        if b.tasks.cells[i].key and task.node != peer and home_of(task.owner) == number:
             b.out.put(A_HOLD, peer, NULL, task.owner, task.id, task.attempt, task.hops)
 
 

@@ -17,8 +17,8 @@ from scoop._core.roads cimport WAY_DOOR, WAY_ROAD
 from scoop._core.spin cimport spin_learn, spin_may
 from scoop._core.wire cimport (
     F_ATTEMPT, F_ID, F_OWNER, F_TASK_EST, F_TASK_FLAGS, F_TASK_FN, F_TASK_FORM, F_TASK_HOPS, F_TASK_LINEAGE,
-    F_TASK_PAYLOAD, K_ASK, K_HELLO, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_RESULT, K_STOP,
-    K_SURPLUS, K_TASK, K_WELCOME, ROLE_AGENT, buf_free, next_record, put_record, put_task, reader_t)
+    F_TASK_PAYLOAD, K_ASK, K_HELLO, K_HINT, K_HOLD, K_LEAVE, K_LOAD, K_LOST, K_REFUSE, K_REQUEST, K_RESET, K_RESULT,
+    K_STOP, K_SURPLUS, K_TASK, K_WELCOME, ROLE_AGENT, buf_free, next_record, put_record, put_task, reader_t)
 
 cdef extern from "sched.h" nogil:
     int sched_yield()
@@ -152,6 +152,8 @@ cdef class Gateway(Peers):
             self._on_origin_at(slot, r)
         elif r.kind == K_HELLO:
             self._on_peer_hello(slot, r)
+        elif r.kind == K_RESET:
+            self._on_reset(slot, r.num[1] != 0)
         elif r.kind == K_HOLD and not holds_there(
                 self.balance, slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5]):
             self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])

@@ -4,16 +4,17 @@ from libc.stdint cimport uint64_t
 
 from scoop._core.broker cimport held_t
 from scoop._core.balance cimport home_of
-from scoop._core.failover cimport end_doubts, peer_is_new
+from scoop._core.failover cimport doubt, end_doubts, tell_holds
 from scoop._core.federation cimport Federation
 from scoop._core.kept cimport keep, kept_free
 from scoop._core.net cimport now_ns
 from scoop._core.wire cimport (
-    F_OWNER, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR, next_record, put_raw, put_record, reader_t)
+    F_OWNER, K_RESET, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR, next_record, put_raw, put_record,
+    reader_t)
 
 cdef enum:
     ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
-    DOUBT_US = 1500000          # what a broker that was started again has not said to hold by then is lost
+    DOUBT_US = 1500000          # what a broker, or one behind a new connection, has not said to hold by then is lost
 
 
 cdef class Peers(Roads):
@@ -110,19 +111,59 @@ cdef class Peers(Roads):
         # Another process with the number, keys and addresses of the one that was there: it knows nothing.
         if r.num[3] == ROLE_SUCCESSOR and self.pids[slot] != r.num[4]:
             self.pids[slot] = r.num[4]
-            peer_is_new(self.balance, slot)
-            self.doubts_until_us = self._now_us() + DOUBT_US
+            self._doubt(slot)
+            self._tell_rest(slot)
             self.told[slot] = 0
             self.newcomers = self.watching
-            self._send_kept(slot, &self.kept.old)
-            self._send_kept(slot, &self.kept.young)
             with gil:
                 self._offer_constants(slot)
 
+    cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil:
+        # Its door sends an empty frame on each new connection.
+        if size == 0 and self.balance.nodes[slot].peer:
+            self._on_probe(slot)
+            return 0
+        self.met[slot] = 1
+        return Roads.feed(self, slot, data, size)
+
+    cdef void _on_probe(self, int slot) noexcept nogil:
+        # In place of one that has ended? What was in that is lost, both ways, and the other side may not have noticed.
+        if self.met[slot]:
+            self._doubt(slot)
+            self._say_reset(slot, 0)
+
+    cdef void _on_reset(self, int slot, bint answer) noexcept nogil:
+        # What was sent to it before this it has, or it is in doubt there.
+        if not answer:
+            self._doubt(slot)
+            self._say_reset(slot, 1)
+        self._tell_rest(slot)
+
+    cdef void _say_reset(self, int slot, uint64_t answer) noexcept nogil:
+        put_record(self.out_of(slot), K_RESET, 1, &answer)
+
+    cdef void _doubt(self, int slot) noexcept nogil:
+        doubt(self.balance, slot)
+        self.doubts_until_us = self._now_us() + DOUBT_US
+
+    cdef void _tell_rest(self, int slot) noexcept nogil:
+        tell_holds(self.balance, slot)
+        self._send_all_kept(slot)
+
     cdef void _keep_result(self, record_t *r) noexcept nogil:
-        # Before it is passed on: the owner's broker may die with it.
-        if home_of(r.num[F_OWNER]) != self.number:
+        # Before it is passed on: the owner's broker may die with it. Or an owner of ours has not yet said hello to us,
+        # who follow another broker.
+        if home_of(r.num[F_OWNER]) != self.number or (
+                self.balance.successor and self.balance.slot_of(r.num[F_OWNER]) < 0):
             keep(&self.kept, r.start, r.size, self._now_us() * 1000)
+
+    cdef void _welcome(self, int slot, uint64_t namesake) noexcept nogil:
+        Roads._welcome(self, slot, namesake)
+        self._send_all_kept(slot)
+
+    cdef void _send_all_kept(self, int slot) noexcept nogil:
+        self._send_kept(slot, &self.kept.old)
+        self._send_kept(slot, &self.kept.young)
 
     cdef void _send_kept(self, int slot, const buf_t *kept) noexcept nogil:
         cdef reader_t reader
@@ -131,7 +172,7 @@ cdef class Peers(Roads):
         reader.size = kept.size
         reader.pos = 0
         while next_record(&reader, &r) == 1:
-            if home_of(r.num[F_OWNER]) == self.balance.nodes[slot].incarnation:
+            if self.balance.nodes[slot].incarnation in (r.num[F_OWNER], home_of(r.num[F_OWNER])):
                 put_raw(self.out_of(slot), r.start, r.size)
 
     cdef void _end_doubts(self) noexcept nogil:

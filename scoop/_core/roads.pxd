@@ -32,6 +32,7 @@ cdef class Roads(Broker):
     cdef uint8_t *roles             # by slot: who has said hello over TCP; 0 else
     cdef uint64_t *pids             # by slot: of the successor that is a broker's process
     cdef uint8_t *told              # by slot: 1: it has been greeted, 2: it knows that the origin is here
+    cdef uint8_t *met               # by slot: something has come from it
     cdef bint newcomers             # somebody has come since the others were told
     cdef link_t *links              # by slot, if `watching`
     cdef public bint watching       # note by which connection each one comes

@@ -42,17 +42,19 @@ cdef class Roads(Broker):
         self.ways = <uint8_t *>calloc(NODES_MAX, 1)
         self.roles = <uint8_t *>calloc(NODES_MAX, 1)
         self.told = <uint8_t *>calloc(NODES_MAX, 1)
+        self.met = <uint8_t *>calloc(NODES_MAX, 1)
         self.links = <link_t *>calloc(NODES_MAX, sizeof(link_t))
         self.dialled = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
         self.pids = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
         if self.ways == NULL or self.roles == NULL or self.told == NULL or self.links == NULL or (
-                self.dialled == NULL or self.pids == NULL):
+                self.met == NULL or self.dialled == NULL or self.pids == NULL):
             raise MemoryError
 
     def __dealloc__(self):
         free(self.ways)
         free(self.roles)
         free(self.told)
+        free(self.met)
         free(self.links)
         free(self.dialled)
         free(self.pids)

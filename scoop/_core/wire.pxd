@@ -7,7 +7,7 @@ its kind; `docs/wire.md` is generated from the table in `wire.pyx`.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    PROTOCOL_VERSION = 4
+    PROTOCOL_VERSION = 5
     RECORD_FIELDS_MAX = 12
 
 # Kinds of records. The order is the number on the wire: never change it, only append.
@@ -36,7 +36,8 @@ cdef enum kind_t:
     K_LOAD = 22
     K_CLAIM = 23
     K_GRANT = 24
-    K_END = 25
+    K_RESET = 25
+    K_END = 26
 
 # Who says HELLO.
 cdef enum:

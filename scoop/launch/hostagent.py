@@ -80,10 +80,6 @@ class HostAgent(Agent):
                 super()._on_start(waiting)
         elif message.get("op") == "ping":
             self.send({"op": "pong", "clock": time.time(), "folder": os.path.isdir(message["folder"])})
-        elif message.get("op") == "renew":
-            # What was in the brokers' connection may be lost too. One that follows finds out what.
-            if self._broker is not None:
-                process.kill(self._broker_pid)
         elif message.get("op") == "reach":
             self._reach(message["name"], message["port"])
         else:

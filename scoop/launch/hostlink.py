@@ -73,7 +73,6 @@ class HostLink:
         self._told: list[Message] = []
         self._tail = b""
         self._tries = 0  # of another ssh, in a row
-        self._reset = False  # the link has ended by its connection, which the brokers' may share
         self._lock = threading.Lock()  # no handle follows the last one
         self._over = False
 
@@ -137,7 +136,6 @@ class HostLink:
         status = self.handle.drop()
         if status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) != SSH_FAILED:
             return False  # the command itself has ended, so the agent has
-        self._reset = self._reset or status is None or os.WIFEXITED(status)
         if self._tries == TRIES:
             return False
         if self._tries:
@@ -156,9 +154,6 @@ class HostLink:
         """Its agent has another link, and has said so; it hears which hosts have gone meanwhile."""
         self._tries = 0
         self.alive = set(message["alive"])
-        if self._reset:
-            self._reset = False
-            self.send({"op": "renew"})
         for number in gone:
             self.send({"op": "gone", "number": number})
 

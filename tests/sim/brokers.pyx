@@ -133,7 +133,7 @@ cdef class SimGateway(Gateway):
                 self._on_hint(message.data, message.size)
             elif slot >= 0:
                 self.feed(slot, message.data, message.size)
-            else:
+            elif message.size:          # a probe of one whose host is lost is for nobody
                 self._hello(message.link.source, message.data, message.size)
             free(message)
         self.settle()

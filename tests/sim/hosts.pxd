@@ -31,6 +31,8 @@ cdef class Hosts(Runner):
     cdef void _found_out(self, uint64_t at) noexcept
     cdef int _succeed(self, int host) except -1
     cdef int _let_in_again(self, SimGateway g, Process p) except -1
+    # A door sends an empty frame on each new connection.
+    cdef int _probe(self, link_t *link) except -1
     cdef int _tell_gone(self, SimGateway g, uint64_t number) except -1
     cdef int _disturb(self, str kind, int one, int other, int64_t us) except -1
     cdef str busy_with(self)

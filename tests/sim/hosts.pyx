@@ -276,6 +276,8 @@ cdef class Hosts(Runner):
             if other is g or other.doomed:
                 continue                # its agent knows who is gone
             self._connect(g, other)
+            if rng_next(&self.rng) & 1:
+                self._probe(g.roads[other.index])
             if other.balance.slot_of(g.number) >= 0:
                 hello.data = frame
                 hello.size = len(frame)
@@ -290,12 +292,15 @@ cdef class Hosts(Runner):
 
     cdef int _let_in_again(self, SimGateway g, Process p) except -1:
         # A connection to a broker begins with an empty frame from there.
-        cdef buf_t empty
         cdef link_t *down = self._new_link(p.index, g.number)
         g.lines.replace(g, p.desk.incarnation, down)
+        return self._probe(down)
+
+    cdef int _probe(self, link_t *link) except -1:
+        cdef buf_t empty
         empty.data = NULL
         empty.size = 0
-        link_send(down, &empty)
+        link_send(link, &empty)
         return 0
 
     cdef int _tell_gone(self, SimGateway g, uint64_t number) except -1:
@@ -326,6 +331,10 @@ cdef class Hosts(Runner):
             for a, b in ((a, b), (b, a)):
                 self._lose_suffix(a.roads[b.index])
                 self._renew_road(a, b, self.queue.now + <uint64_t>us * 1000)
+            if rng_next(&self.rng) & 1:
+                a, b = b, a
+            if not self.plan.get("no_probes"):
+                self._probe(a.roads[b.index])       # b has connected to the door of a
             return 0
         link = a.roads[b.index]
         if kind == "slow":

@@ -173,6 +173,12 @@ MUTANTS = (
         "what was lost with a broker is not issued again", "failover", "b._lose(task, 1, False)", "i += 1"
     ),
     Mutant("owners do not ask a successor", "store", "self.looks_left = LOOKS", "self.looks_left = 0"),
+    Mutant(
+        "only calls that somebody waits for are looked for",
+        "store",
+        "            self._look_for(LATE_LOOKS_MAX)\n",
+        "",
+    ),
     # ---------------------------------------------------------------- what joins the machines: drivers
     Mutant(
         "a death before the hello is forgotten",

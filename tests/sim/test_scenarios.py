@@ -308,3 +308,23 @@ def test_results_that_a_broker_takes_with_it_are_sent_again(sim: ModuleType, hos
         counters = oracle.run(sim, programs.flat([500_000] * 4), plan)
         assert counters["started"] == 5, at_us
         assert counters["finished_s"] < 4.0
+
+
+@pytest.mark.parametrize("remote_only", [False, True])
+@pytest.mark.parametrize("probes", [True, False])
+def test_what_a_reset_loses_is_found_out_at_once(sim: ModuleType, remote_only: bool, probes: bool) -> None:
+    # Tasks and results are in the connection between the first two brokers; without the empty frame that
+    # opens the next one only the owner can find out, after a while without any result.
+    lost = 0
+    for at_us in range(20_000, 160_000, 10_000):
+        plan: seeds.Plan = {
+            "hosts": [2, 2, 2],
+            "remote_only": remote_only,
+            "no_probes": not probes,
+            "faults": [(at_us, "reset", 0 * 16 + 1, 1000)],
+        }
+        counters = oracle.run(sim, programs.flat([100] * 10_000), plan, at_us)
+        assert counters["resets"] == 1
+        assert counters["finished_s"] < (2.0 if probes else 20.0), at_us
+        lost += counters["reissued"] + counters["duplicates"]
+    assert lost
