@@ -42,7 +42,7 @@ cdef struct form_t:
     uint32_t number
     uint32_t shipped        # exported at least once
     uint64_t est_ns         # mean run time, 0 while unknown
-    uint64_t runs
+    uint64_t runs           # here, and results from elsewhere
     const char *blob
     size_t blob_size
 

@@ -201,6 +201,7 @@ cdef class Desk(Store):
         if form != NULL and run_ns:
             # An exponential mean: quick to learn, slow to be fooled by one outlier.
             form.est_ns = run_ns if form.est_ns == 0 else (7 * form.est_ns + run_ns) >> 3
+            form.runs += call.items if call.items else 1
         self._arrive(call, payload, <uint8_t>r.num[F_RESULT_OUTCOME])
 
     cdef void _arrive(self, call_t *call, span_t payload, uint8_t outcome) noexcept nogil:

@@ -362,6 +362,7 @@ cdef class Session(Account):
 
     cdef int _reissue(self, CallFuture f, Form form, bytes data) except -1:
         form.c.est_ns = f.form.c.est_ns
+        form.c.runs = f.form.c.runs
         pthread_mutex_lock(&self.desk.lock)
         if data is not None:
             free(f.c.data)

@@ -35,6 +35,7 @@ cdef extern from "pthread.h" nogil:
 cdef enum:
     STALLED_ASKED_MAX = 4
     UNKNOWN_EST_US = 10000      # what a function that never ran counts as (design, section 4)
+    SURE_RUNS = 100             # after so many its mean is taken as it is
     FIRST_LOOK_NS = 500000000   # after the broker has been started again
     NEXT_LOOK_NS = 1500000000
 
@@ -109,9 +110,15 @@ cdef class Store:
 
     cdef uint32_t _estimate_us(self, call_t *call) noexcept nogil:
         # Of a call of our own; NULL counts as unknown.
+        cdef uint64_t est_us, runs
         if call == NULL or call.form == NULL or call.form.est_ns == 0:
             return UNKNOWN_EST_US
-        return <uint32_t>(call.form.est_ns * (call.items if call.items else 1) // 1000 + 1)
+        est_us = call.form.est_ns * (call.items if call.items else 1) // 1000 + 1
+        runs = call.form.runs
+        if runs < SURE_RUNS:
+            # A few short runs say little: by a first one of a microsecond a thousand calls would go to one node.
+            est_us = max(est_us, <uint64_t>UNKNOWN_EST_US // ((runs + 1) * (runs + 1)))
+        return <uint32_t>est_us
 
     cdef void export_wanted(self) noexcept nogil:
         cdef call_t *call

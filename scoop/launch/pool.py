@@ -217,7 +217,7 @@ class Pool(Origin):
             index,
             message["pid"],
             how_it_died(message),
-            "; its task is run again elsewhere" if task else "",
+            "; its task is run again elsewhere, if it may be" if task else "",
         )
         self.node.report_lost(incarnation, owner, task, pack_loss(message) if task else b"")
 

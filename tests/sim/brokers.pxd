@@ -8,7 +8,6 @@ from scoop._core.gateway cimport Gateway
 from scoop_sim.events cimport link_t, message_t, queue_t
 
 cdef enum:
-    SLOTS_MAX = 4096
     BROKERS_MAX = 8
     START_US = 1000000          # a clock never begins at 0, which means "never" to some machines
 

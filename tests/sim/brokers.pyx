@@ -2,6 +2,7 @@
 
 from libc.stdlib cimport calloc, free
 
+from scoop._core.balance cimport NODES_MAX
 from scoop._core.outbox cimport A_CREDIT, A_HOLD, action_t
 from scoop._core.wire cimport F_TASK_HOPS, record_t
 
@@ -15,7 +16,7 @@ cdef class Lines:
     """The links of one broker, by slot."""
 
     def __cinit__(self):
-        self.links = <link_t **>calloc(SLOTS_MAX, sizeof(link_t *))
+        self.links = <link_t **>calloc(NODES_MAX, sizeof(link_t *))
         self.expected = {}
 
     def __dealloc__(self):

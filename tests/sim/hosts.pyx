@@ -23,7 +23,7 @@ from scoop_sim.process cimport Process
 from scoop_sim.runner cimport Runner
 
 cdef enum:
-    LINKS_MAX = 1 << 16
+    LINKS_MAX = 1 << 18
     SPINS_MAX = 10000
     AFTER_SUCCESSION_NS = 10000000000
     AFTER_RESET_NS = 60000000000    # nobody is told of it: found out by those who have waited for long

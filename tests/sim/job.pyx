@@ -20,7 +20,6 @@ from scoop_sim.process import Violation
 cdef enum:
     AGAIN = 30                  # a worker may have held so many of a chain of tasks, each of which waits for the next
     MEASURE_EVERY = 4096
-    SLOTS_MAX = 4096
 
 
 cdef class Job(World):

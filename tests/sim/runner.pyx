@@ -25,6 +25,7 @@ cdef enum:
     FLUSH_RUN_NS = 100000
     LONG_US = 200
     LOOKED_AT_MAX = 256         # suspended stacks
+    CRASHED_MAX = 30            # of one task, however often its parents are run again: agents keep a list (3 there)
     STEPS_MAX = 5000000         # decisions of one process without any time passing: a livelock
 
 
@@ -122,7 +123,8 @@ cdef class Runner(Stacks):
             self.count.errors += 1
             frame.pc = spec.op_count
             return True
-        if p.is_origin:
+        spec.crashed += 1
+        if p.is_origin or spec.crashed > CRASHED_MAX:
             frame.tainted = True        # it would have raised instead
             return True
         self.kill(p)
@@ -354,6 +356,7 @@ cdef class Runner(Stacks):
         self.say(p, "ends, own", f.spec)
         self.pop(p, frame)
         form.est_ns = took if form.est_ns == 0 else (7 * form.est_ns + took) >> 3
+        form.runs += 1
         f.value = frame.value
         f.resting = True
         f.c.outcome = O_LOST if frame.tainted else O_VALUE

@@ -36,6 +36,7 @@ cdef struct spec_t:
     int submitted
     int cancelled
     int failed
+    int crashed
 
 # What happened, for the must-happen counters.
 cdef struct count_t:
