@@ -202,10 +202,13 @@ class Faults:
 
     def _succeeded(self, how: str, host: str) -> bool:
         victims = chaos_hosts.named(host, "scoop-broker")
-        for _ in range(2):  # its owner may issue a task again, and a broker that had given it there too
-            self.say("broken", host, host)
+        self._say_broken(host)
         self.say("fault", how, host)
         return self._kill_all(victims)
+
+    def _say_broken(self, host: str) -> None:
+        for _ in range(2):  # its owner may issue a task again, and a broker that had given it there too
+            self.say("broken", host, host)
 
     def _first_agent(self) -> bool:
         """The agent of the origin's host, and with it that host's broker and workers."""
@@ -213,8 +216,7 @@ class Faults:
             return False  # it is given up then
         for victim in chaos_hosts.named(self.hosts[0], "scoop-w"):
             self.say("kill", victim.name)
-        for _ in range(2):  # as in `_succeeded`
-            self.say("broken", self.hosts[0], self.hosts[0])
+        self._say_broken(self.hosts[0])
         self.say("fault", "first-agent")
         return self._kill_all(chaos_hosts.named(self.hosts[0], "scoop-agent"))
 
