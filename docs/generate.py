@@ -59,7 +59,8 @@ PURPOSE = {
     "to have most, 0 if none is known: it had `tasks`, `age_us` ago. The asker stays noted for a moment: "
     "what comes up meanwhile is for it.",
     "RESET": "The connection is another one than before, and what was in that is lost: each side says what "
-    "it holds of the other's tasks, and sends the last results once more; the other answers with `answer` 1.",
+    "it holds of the other's tasks, and sends the last results and constants once more. `step` 0 asks, "
+    "1 answers, 2 confirms.",
     "LOAD": "Beside a task that is given away: so many the giver has left beyond its own need.",
     "HINT": "On the meta socket: how much there is beyond what is needed here. It says all there is to say, "
     "so one that is lost or late does no harm. Sent when it becomes or stops being 0, when it doubles or "

@@ -92,7 +92,7 @@ cdef class Balance:
     # The node that the answer goes to; the verdict may be corrected.
     cdef int on_answer(self, int node, uint64_t owner, uint64_t id, uint64_t attempt, int *verdict) noexcept nogil
     # A peer has lost a task of a node of ours; returns the node that is to be told.
-    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt, bint blamed) noexcept nogil
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,
                         int mode) noexcept nogil
     # `blamed_*`: the task that was running when the process died, 0 if none.

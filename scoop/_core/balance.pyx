@@ -319,10 +319,13 @@ cdef class Balance:
             verdict[0] = V_UNKNOWN
         return self.way_to(owner)
 
-    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt) noexcept nogil:
+    cdef int on_lost_there(self, int peer, uint64_t owner, uint64_t id, uint64_t attempt,
+                           bint blamed) noexcept nogil:
         cdef btask_t *task = self._find(owner, id)
         if task != NULL and task.node == peer and task.attempt == attempt:
             self._forget(task)
+        elif task != NULL and task.attempt == attempt and not blamed:
+            return -1       # it had given it on, and has not heard that we know where it is now
         return self.way_to(owner)
 
     cdef void on_cancel(self, int node, uint64_t owner, uint64_t id, uint64_t attempt,

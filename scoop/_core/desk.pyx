@@ -37,7 +37,8 @@ cdef class Desk(Store):
         cdef size_t at = self.out.size
         self.end(call)
         self.stamp(AT_POSTED)
-        if put_result(&self.out, call.owner, call.id, call.attempt, outcome, run_ns, payload) == 0 and self.probes:
+        if put_result(&self.out, call.owner, call.id, call.attempt, outcome, run_ns, payload) == 0 and (
+                self.probes and outcome != O_MISSING):
             keep(&self.kept, self.out.data + at, self.out.size - at, self.now_ns)
 
     # ------------------------------------------------------------------------------ records, in turn
@@ -191,7 +192,9 @@ cdef class Desk(Store):
             # Not a result: the call must be encoded again, by Python, and stays open.
             none.data = NULL
             none.size = 0
-            self._keep_parcel(K_RESULT, 0, r.num[F_ID], none, payload)
+            call = self.ledger.find(r.num[F_ID])
+            if call != NULL and call.attempt == r.num[F_ATTEMPT]:
+                self._keep_parcel(K_RESULT, 0, r.num[F_ID], none, payload)
             return
         if self.ledger.on_result(r.num[F_ID], &call) != R_COMPLETE:
             return
@@ -201,7 +204,7 @@ cdef class Desk(Store):
         if form != NULL and run_ns:
             # An exponential mean: quick to learn, slow to be fooled by one outlier.
             form.est_ns = run_ns if form.est_ns == 0 else (7 * form.est_ns + run_ns) >> 3
-            form.runs += call.items if call.items else 1
+            form.runs += 1
         self._arrive(call, payload, <uint8_t>r.num[F_RESULT_OUTCOME])
 
     cdef void _arrive(self, call_t *call, span_t payload, uint8_t outcome) noexcept nogil:
@@ -270,7 +273,7 @@ cdef class Desk(Store):
             self.complete(call)
         elif call != NULL and r.num[4] == V_STARTED:
             call.marks |= M_STARTED
-        elif call != NULL:
+        elif call != NULL and r.num[5] != CANCEL_LOOK:
             call.marks &= ~M_ASKED      # in flight somewhere: it may be asked for again
 
     cdef void _requeue(self, call_t *call) noexcept nogil:

@@ -13,5 +13,5 @@ cdef bint holds_there(Balance b, int peer, uint64_t owner, uint64_t id, uint64_t
 cdef void doubt(Balance b, int peer) noexcept nogil
 # and is told what of its nodes' tasks is here.
 cdef void tell_holds(Balance b, int peer) noexcept nogil
-# Whatever none of them has said that it has is lost.
-cdef void end_doubts(Balance b) noexcept nogil
+# What it has not said that it has is lost.
+cdef void end_doubts(Balance b, int peer) noexcept nogil

@@ -95,13 +95,13 @@ cdef void tell_holds(Balance b, int peer) noexcept nogil:
             b.out.put(A_HOLD, peer, NULL, task.owner, task.id, task.attempt, task.hops)
 
 
-cdef void end_doubts(Balance b) noexcept nogil:
+cdef void end_doubts(Balance b, int peer) noexcept nogil:
     cdef btask_t *task
     cdef size_t i = 0
     # A removal moves later cells back into the hole, so a cell is looked at again after one.
     while b.tasks.mask and i <= b.tasks.mask:
         task = <btask_t *>b.tasks.cells[i].value
-        if b.tasks.cells[i].key and task.doubtful and task.node >= 0 and b.nodes[task.node].peer:
+        if b.tasks.cells[i].key and task.doubtful and task.node == peer:
             b._lose(task, 1, False)
         else:
             i += 1

@@ -141,7 +141,8 @@ cdef class Gateway(Peers):
             self.federation.on_task(slot, r.num[F_TASK_EST], self._now_us())
             self._on_task(slot, r)
         elif r.kind == K_LOST:
-            self._forward(self.balance.on_lost_there(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT]), r)
+            self._forward(self.balance.on_lost_there(
+                slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.span[5].size != 0), r)
         elif r.kind == K_ASK:
             self._on_ask(slot, r)
         elif r.kind == K_LOAD:
@@ -153,7 +154,7 @@ cdef class Gateway(Peers):
         elif r.kind == K_HELLO:
             self._on_peer_hello(slot, r)
         elif r.kind == K_RESET:
-            self._on_reset(slot, r.num[1] != 0)
+            self._on_reset(slot, r.num[1])
         elif r.kind == K_HOLD and not holds_there(
                 self.balance, slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5]):
             self.balance.on_hold(slot, r.num[F_OWNER], r.num[F_ID], r.num[F_ATTEMPT], r.num[4], r.num[5])

@@ -1,4 +1,4 @@
-"""The last results that were sent, for a broker that follows one which may have died with them.
+"""The last results that were sent: a broker may have died with them, or a connection may have been reset.
 
 Nothing is acknowledged: a result that has arrived is sent once more, and its owner drops it. What is
 kept has two generations, each bounded in time and in bytes; an older result was in nobody's buffers any more, or is

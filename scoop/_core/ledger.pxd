@@ -17,11 +17,13 @@ cdef enum ruling_t:
 
 cdef enum:
     UNKNOWN_FOR_S = 8       # mostly; soon after the broker has been started again less
+    UNKNOWN_OLD_S = 600     # after which it says nothing any more: two moments in which it was on its way
 
 cdef class Ledger:
     cdef table_t open               # id -> call
     cdef readonly int crash_limit
     cdef readonly int loss_limit
+    cdef bint fresh                     # there was no open call before the last ones
     cdef public int unknown_for_s       # what nobody knows for so long is issued again
     cdef readonly uint64_t duplicates
     cdef readonly uint64_t reissued

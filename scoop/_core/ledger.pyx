@@ -29,6 +29,7 @@ cdef class Ledger:
         return self.open.count
 
     cdef int export(self, call_t *call) noexcept nogil:
+        self.fresh = self.fresh or self.open.count == 0
         if table_put(&self.open, call.id, call) < 0:
             return -1
         call.state = S_EXPORTED
@@ -86,7 +87,7 @@ cdef class Ledger:
 
     cdef ruling_t _unknown(self, call_t *call, uint32_t now_s) noexcept nogil:
         # On its way for a moment; or what it, or its result, was in is gone, and nobody has seen it end.
-        if call.unknown_s == 0:
+        if call.unknown_s == 0 or now_s >= call.unknown_s + UNKNOWN_OLD_S:
             call.unknown_s = now_s
             return R_IGNORE
         if now_s < call.unknown_s + self.unknown_for_s:

@@ -182,7 +182,7 @@ cdef class Socket:
     def announce(self):
         """Have a router send an empty frame on each connection that begins; before `bind`.
 
-        It tells whoever connects again that this may be another process.
+        It tells whoever connects again that this may be another process, and that what was on its way may be lost.
         """
         self.set_number(ZMQ_PROBE_ROUTER, 1)
 

@@ -13,7 +13,8 @@ cdef class Peers(Roads):
     cdef readonly uint64_t origin_at    # number of the broker that has the origin, once it has said so; else 0
     cdef bint has_origin            # it is, or was, here
     cdef public uint64_t greets     # if not 0, the only broker that is greeted at once
-    cdef uint64_t doubts_until_us   # 0: no broker has been started again, or connected again, lately
+    cdef uint64_t *doubts           # by slot: until when it is heard what it holds; 0: nothing is in doubt, or not yet
+    cdef uint64_t doubts_until_us   # the first of these times, 0: none
     cdef kept_t kept                # results that were passed on lately to other brokers, or to nobody yet
     cdef void _keep_result(self, record_t *r) noexcept nogil
     cdef void _send_all_kept(self, int slot) noexcept nogil
@@ -23,9 +24,9 @@ cdef class Peers(Roads):
     cdef void _on_origin_at(self, int slot, record_t *r) noexcept nogil
     cdef void _on_peer_hello(self, int slot, record_t *r) noexcept nogil
     cdef void _on_probe(self, int slot) noexcept nogil
-    cdef void _on_reset(self, int slot, bint answer) noexcept nogil
-    cdef void _say_reset(self, int slot, uint64_t answer) noexcept nogil
-    cdef void _doubt(self, int slot) noexcept nogil
+    cdef void _on_reset(self, int slot, uint64_t step) noexcept nogil
+    cdef void _say_reset(self, int slot, uint64_t step) noexcept nogil
+    cdef void _hear_until(self, int slot) noexcept nogil
     cdef void _tell_rest(self, int slot) noexcept nogil
     cdef void _end_doubts(self) noexcept nogil
     cdef void _announce(self) noexcept nogil

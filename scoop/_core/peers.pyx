@@ -1,20 +1,25 @@
 """Who the other brokers of a federation are: they come, greet each other, are started again, and go."""
 
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
 
 from scoop._core.broker cimport held_t
-from scoop._core.balance cimport home_of
+from scoop._core.balance cimport NODES_MAX, home_of
 from scoop._core.failover cimport doubt, end_doubts, tell_holds
 from scoop._core.federation cimport Federation
 from scoop._core.kept cimport keep, kept_free
 from scoop._core.net cimport now_ns
 from scoop._core.wire cimport (
-    F_OWNER, K_RESET, K_WELCOME, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR, next_record, put_raw, put_record,
-    reader_t)
+    F_OWNER, F_RESULT_OUTCOME, K_RESET, K_WELCOME, O_MISSING, PROTOCOL_VERSION, ROLE_ORIGIN, ROLE_SUCCESSOR,
+    next_record, put_raw, put_record, reader_t)
 
 cdef enum:
     ORIGIN_HERE = 1             # in WELCOME from broker to broker, in place of a slot
-    DOUBT_US = 1500000          # what a broker, or one behind a new connection, has not said to hold by then is lost
+    DOUBT_US = 1500000          # what a broker has not said to hold so long after it has begun to say it is lost
+    RESET_ASKS = 0              # the steps of RESET
+    RESET_ANSWERS = 1
+    RESET_CONFIRMS = 2
 
 
 cdef class Peers(Roads):
@@ -22,8 +27,12 @@ cdef class Peers(Roads):
 
     def __cinit__(self, Socket socket=None, uint64_t number=0):
         self.federation = Federation(self.out, number)
+        self.doubts = <uint64_t *>calloc(NODES_MAX, sizeof(uint64_t))
+        if self.doubts == NULL:
+            raise MemoryError
 
     def __dealloc__(self):
+        free(self.doubts)
         kept_free(&self.kept)
 
     def add_peer(self, uint64_t number, str address not None, str meta not None, bytes key not None, bint neighbour):
@@ -111,7 +120,8 @@ cdef class Peers(Roads):
         # Another process with the number, keys and addresses of the one that was there: it knows nothing.
         if r.num[3] == ROLE_SUCCESSOR and self.pids[slot] != r.num[4]:
             self.pids[slot] = r.num[4]
-            self._doubt(slot)
+            doubt(self.balance, slot)
+            self._hear_until(slot)
             self._tell_rest(slot)
             self.told[slot] = 0
             self.newcomers = self.watching
@@ -128,23 +138,42 @@ cdef class Peers(Roads):
 
     cdef void _on_probe(self, int slot) noexcept nogil:
         # In place of one that has ended? What was in that is lost, both ways, and the other side may not have noticed.
+        self.links[slot].noted_ns = 0       # it is looked at with the next message
         if self.met[slot]:
-            self._doubt(slot)
-            self._say_reset(slot, 0)
+            self._say_reset(slot, RESET_ASKS)
+        self.met[slot] = 1
 
-    cdef void _on_reset(self, int slot, bint answer) noexcept nogil:
-        # What was sent to it before this it has, or it is in doubt there.
-        if not answer:
-            self._doubt(slot)
-            self._say_reset(slot, 1)
-        self._tell_rest(slot)
+    cdef void _on_reset(self, int slot, uint64_t step) noexcept nogil:
+        # What each has sent before its first RESET is in doubt there, or has arrived before it. What a side holds
+        # follows its second one, which may wait for a connection: only then the time runs.
+        self.links[slot].noted_ns = 0
+        if step != RESET_CONFIRMS:
+            self._say_reset(slot, step + 1)
+            self._tell_rest(slot)
+            with gil:
+                self._offer_constants(slot)
+        if step != RESET_ASKS:
+            self._hear_until(slot)
 
-    cdef void _say_reset(self, int slot, uint64_t answer) noexcept nogil:
-        put_record(self.out_of(slot), K_RESET, 1, &answer)
+    cdef void _say_reset(self, int slot, uint64_t step) noexcept nogil:
+        if step != RESET_CONFIRMS:
+            doubt(self.balance, slot)
+            self.doubts[slot] = 0
+        put_record(self.out_of(slot), K_RESET, 1, &step)
 
-    cdef void _doubt(self, int slot) noexcept nogil:
-        doubt(self.balance, slot)
-        self.doubts_until_us = self._now_us() + DOUBT_US
+    cdef void _hear_until(self, int slot) noexcept nogil:
+        self.doubts[slot] = self._now_us() + DOUBT_US
+        if self.doubts_until_us == 0:
+            self.doubts_until_us = self.doubts[slot]
+
+    cdef void _on_const(self, int slot, record_t *r) noexcept nogil:
+        # Those that may have been lost are offered again.
+        cdef held_t *held = self.constants
+        while held != NULL:
+            if held.size == r.size and memcmp(held.data, r.start, r.size) == 0:
+                return
+            held = held.next
+        Roads._on_const(self, slot, r)
 
     cdef void _tell_rest(self, int slot) noexcept nogil:
         tell_holds(self.balance, slot)
@@ -153,8 +182,9 @@ cdef class Peers(Roads):
     cdef void _keep_result(self, record_t *r) noexcept nogil:
         # Before it is passed on: the owner's broker may die with it. Or an owner of ours has not yet said hello to us,
         # who follow another broker.
-        if home_of(r.num[F_OWNER]) != self.number or (
-                self.balance.successor and self.balance.slot_of(r.num[F_OWNER]) < 0):
+        cdef int slot = self.balance.slot_of(r.num[F_OWNER])
+        if r.num[F_RESULT_OUTCOME] != O_MISSING and (home_of(r.num[F_OWNER]) != self.number or (
+                self.balance.successor and (slot < 0 or not self.met[slot]))):
             keep(&self.kept, r.start, r.size, self._now_us() * 1000)
 
     cdef void _welcome(self, int slot, uint64_t namesake) noexcept nogil:
@@ -176,9 +206,17 @@ cdef class Peers(Roads):
                 put_raw(self.out_of(slot), r.start, r.size)
 
     cdef void _end_doubts(self) noexcept nogil:
-        if self.doubts_until_us and self._now_us() >= self.doubts_until_us:
-            self.doubts_until_us = 0
-            end_doubts(self.balance)
+        cdef uint64_t now = self._now_us()
+        cdef int slot
+        if self.doubts_until_us == 0 or now < self.doubts_until_us:
+            return
+        self.doubts_until_us = 0
+        for slot in range(self.balance.node_count):
+            if 0 < self.doubts[slot] <= now:
+                self.doubts[slot] = 0
+                end_doubts(self.balance, slot)
+            elif self.doubts[slot] and (self.doubts_until_us == 0 or self.doubts[slot] < self.doubts_until_us):
+                self.doubts_until_us = self.doubts[slot]
 
     cdef uint64_t _now_us(self) noexcept nogil:
         return now_ns() // 1000

@@ -68,7 +68,7 @@ cdef class Roads(Broker):
             keys: those of this broker.
             address, meta: where to listen for tasks and for subscribers, ``tcp://host:port``; port 0 takes a free one.
             unknown: see `Gate`.
-            announce: see `Socket.announce`; for a broker that may be followed by another one.
+            announce: see `Socket.announce`; for others to notice a successor, or a reset.
 
         Returns:
             The two endpoints with their ports.

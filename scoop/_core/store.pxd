@@ -38,6 +38,7 @@ cdef enum:
     STALL_NS = 20000000     # without a result for so long, calls that have not started are asked back
     LATE_NS = 5000000000    # and for so long, whether they are still there; again and again
     LATE_LOOKS_MAX = 10000  # of so many at a time
+    LOOKS_MIN = 100         # and of so many, and an eighth of the others, while results arrive
     LOOKS = 4               # so often, less one, all that is elsewhere is asked after when the broker is another one
 
 # Moments of the last call that passed, for whoever profiles dispatch (scoop.metrics).
@@ -80,7 +81,7 @@ cdef class Store:
     cdef bint came_back             # the same, for whoever waits in Python
     cdef uint64_t arrived_ns        # when a result was last received
     cdef uint64_t stalled_ns        # when stalled calls were last looked for
-    cdef uint64_t renewed_ns        # when those that were asked about may be asked about again
+    cdef uint64_t renewed_ns        # when calls were last looked for
     cdef uint64_t now_ns            # the time of the frame at hand
     cdef buf_t hello                # our first record, once it is written
     cdef buf_t constants            # those that this process has set, as records

@@ -118,7 +118,7 @@ cdef class Store:
         if runs < SURE_RUNS:
             # A few short runs say little: by a first one of a microsecond a thousand calls would go to one node.
             est_us = max(est_us, <uint64_t>UNKNOWN_EST_US // ((runs + 1) * (runs + 1)))
-        return <uint32_t>est_us
+        return <uint32_t>min(est_us, <uint64_t>0xffffffff)
 
     cdef void export_wanted(self) noexcept nogil:
         cdef call_t *call
@@ -249,18 +249,25 @@ cdef class Store:
         # those that somebody waits for are asked back; they run here then, or at somebody idle. After a longer while
         # the question is also whether they are there at all, all of them, and is repeated: what was in a connection
         # that broke is gone, a question or its answer too.
-        cdef bint late = now - self.arrived_ns >= LATE_NS
+        # A few of them are looked for even while results arrive: what one holds for ever is never late otherwise.
+        cdef bint late, renew
+        if self.ledger.fresh:
+            self.ledger.fresh = False
+            self.arrived_ns = self.renewed_ns = now
         if self.looks_left and now >= self.look_at_ns:
             self.look_for_all(now)
-        if now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS or (self.remote_only and not late):
+        late = now - self.arrived_ns >= LATE_NS
+        renew = now - self.renewed_ns >= LATE_NS
+        if not renew and (now - self.arrived_ns < STALL_NS or now - self.stalled_ns < STALL_NS or self.remote_only):
             return
-        self.stalled_ns = now
         pthread_mutex_lock(&self.lock)
-        if late and now - self.renewed_ns >= LATE_NS:
+        if renew:
             self.renewed_ns = now
+            self._look_for(LATE_LOOKS_MAX if late else min(LATE_LOOKS_MAX, LOOKS_MIN + self.ledger.open.count // 8))
+        if renew and late:
             self._may_ask_again()
-            self._look_for(LATE_LOOKS_MAX)
-        if not self.remote_only:
+        if now - self.arrived_ns >= STALL_NS and now - self.stalled_ns >= STALL_NS and not self.remote_only:
+            self.stalled_ns = now
             self._recall_stalled(late)
         pthread_mutex_unlock(&self.lock)
 

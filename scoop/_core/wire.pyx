@@ -45,7 +45,7 @@ TABLE = {
     K_GRANT: ("GRANT", "owner to holder", (("owner", "u"), ("id", "u"), ("attempt", "u"), ("asker", "u"),
                                            ("granted", "u"))),
     K_GONE: ("GONE", "agent to broker", (("node", "u"), ("owner", "u"), ("id", "u"), ("detail", "b"))),
-    K_RESET: ("RESET", "broker to broker", (("answer", "u"),)),
+    K_RESET: ("RESET", "broker to broker", (("step", "u"),)),
 }
 
 # The table again as C: number of fields, and a bit for each field that is a byte string.

@@ -2,7 +2,7 @@
 
 from libc.stdlib cimport calloc, free
 
-from scoop._core.balance cimport NODES_MAX
+from scoop._core.balance cimport NODES_MAX, home_of
 from scoop._core.outbox cimport A_CREDIT, A_HOLD, action_t
 from scoop._core.wire cimport F_TASK_HOPS, record_t
 
@@ -134,7 +134,7 @@ cdef class SimGateway(Gateway):
                 self._on_hint(message.data, message.size)
             elif slot >= 0:
                 self.feed(slot, message.data, message.size)
-            elif message.size:          # a probe of one whose host is lost is for nobody
+            elif home_of(message.link.source):      # a broker that is not known any more is not heard
                 self._hello(message.link.source, message.data, message.size)
             free(message)
         self.settle()

@@ -131,8 +131,8 @@ MUTANTS = (
     Mutant(
         "a loss elsewhere is not passed on to the owner",
         "balance",
-        "            self._forget(task)\n        return self.way_to(owner)\n\n    cdef void on_cancel",
-        "            self._forget(task)\n        return -1\n\n    cdef void on_cancel",
+        "where it is now\n        return self.way_to(owner)",
+        "where it is now\n        return -1",
     ),
     Mutant(
         "the tasks of a dead owner are not called off",
@@ -176,8 +176,8 @@ MUTANTS = (
     Mutant(
         "only calls that somebody waits for are looked for",
         "store",
-        "            self._look_for(LATE_LOOKS_MAX)\n",
-        "",
+        "        if renew:\n",
+        "        if renew and self.draining:\n",
     ),
     # ---------------------------------------------------------------- what joins the machines: drivers
     Mutant(

@@ -462,8 +462,9 @@ def test_a_worker_that_dies_with_a_task_from_elsewhere_is_reported_there(world):
 
 def test_a_loss_there_goes_to_the_node_and_is_forgotten(world):
     held_by_east(world)
-    assert world.lost_there(world.west, at(HOME, 1), 1) == world.origin
-    assert world.statistics()["known"] == 1, "of an older attempt: somebody else has it now"
+    assert world.lost_there(world.west, at(HOME, 1), 1) == -1, "it had given it to somebody who has it"
+    assert world.lost_there(world.west, at(HOME, 1), 1, blamed=True) == world.origin, "its worker died of it"
+    assert world.statistics()["known"] == 1
     assert world.lost_there(world.east, at(HOME, 1), 1) == world.origin
     assert world.statistics()["known"] == 0
     assert world.lost_there(world.east, at(HOME, 99), 1) == -1

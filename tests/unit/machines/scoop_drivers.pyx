@@ -59,7 +59,12 @@ cdef class BrokerHarness:
 
 
 cdef class _Gateway(Gateway):
-    # Without sockets: what it says stays in its buffers.
+    # Without sockets: what it says stays in its buffers. Its clock stands still.
+
+    cdef public uint64_t now_us
+
+    cdef uint64_t _now_us(self) noexcept nogil:
+        return self.now_us
 
     cdef int know(self, uint64_t number, str address, str meta, bytes key, int slot, bint neighbour) except -1:
         cdef bint fresh = number not in self.peers
@@ -82,6 +87,12 @@ cdef class GatewayHarness(BrokerHarness):
 
     def __cinit__(self, number=1):
         self.broker = _Gateway(None, number)
+        self.wait(1)
+
+    def wait(self, us):
+        """Time passes, and it does what is due."""
+        (<_Gateway>self.broker).now_us += us
+        self.settle()
 
     def add_peer(self, number):
         """Its slot."""

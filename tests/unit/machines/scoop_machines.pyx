@@ -186,8 +186,8 @@ cdef class BalanceHarness:
     def ask(self, int peer, room_us, idle=0): self.balance.on_ask(peer, room_us, idle)
     def hold(self, int peer, owner, id, attempt=0, hops=2, giver=0):
         self.balance.on_hold(peer, owner, id, attempt, hops, giver)
-    def lost_there(self, int peer, owner, id, attempt=0):
-        return self.balance.on_lost_there(peer, owner, id, attempt)
+    def lost_there(self, int peer, owner, id, attempt=0, blamed=False):
+        return self.balance.on_lost_there(peer, owner, id, attempt, blamed)
     def way_to(self, owner): return self.balance.way_to(owner)
 
     def lack(self):
