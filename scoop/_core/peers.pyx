@@ -147,12 +147,12 @@ cdef class Peers(Roads):
         # What each has sent before its first RESET is in doubt there, or has arrived before it. What a side holds
         # follows its second one, which may wait for a connection: only then the time runs.
         self.links[slot].noted_ns = 0
-        if step != RESET_CONFIRMS:
+        if step < RESET_CONFIRMS:
             self._say_reset(slot, step + 1)
             self._tell_rest(slot)
             with gil:
                 self._offer_constants(slot)
-        if step != RESET_ASKS:
+        if step == RESET_ANSWERS or step == RESET_CONFIRMS:
             self._hear_until(slot)
 
     cdef void _say_reset(self, int slot, uint64_t step) noexcept nogil:

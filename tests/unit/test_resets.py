@@ -89,6 +89,12 @@ def test_three_steps_and_then_silence(sides):
     assert two.said() == []
 
 
+def test_a_step_that_does_not_exist_is_not_answered(sides):
+    one, _ = sides
+    one.hears(wire.encode(NUMBERS["RESET"], 3))
+    assert one.said() == []
+
+
 def test_a_task_that_was_lost_is_said_to_be_lost(sides):
     one, two = sides
     give(one, two)
