@@ -137,7 +137,7 @@ cdef class Brokers(Workers):
                 federation.on_hint(balance.slot_of(<uint64_t>x.c), <uint64_t>x.b, x.a, now_us)
             elif x.kind == M_LOST:
                 to = balance.on_lost_there(m.source, self.nodes[self.tasks[x.task].owner].incarnation, x.task + 1,
-                                           <uint64_t>x.a)
+                                           <uint64_t>x.a, False)
                 if to >= 0:
                     self._add(self._out(me, to), M_LOST, x.task, x.a, 0, 0)
             elif x.kind == M_HOLD:
