@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from scoop.config import Config
@@ -28,6 +29,7 @@ log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
 profile_folder = ""
+program_argv: list[str] = []  # of `scoop-run`, which may start workers before the program begins; else empty
 """Where each process of this job writes its profile; empty: nowhere."""
 
 checkpoints: str | None = None
@@ -120,7 +122,7 @@ def _start() -> Session:
         from scoop.launch.pool import Pool
 
         config = settings()
-        count = config.workers or _default_workers()
+        count = config.workers or max(_default_workers(), 2 if config.origin_idle else 1)
         if config.origin_idle and count < 2:
             raise ValueError("with origin_idle somebody else must compute: it takes 2 workers at least")
         pool = Pool(count - 1, remote_only=config.origin_idle, total=count, config=config)
@@ -183,6 +185,11 @@ def shutdown(*, wait: bool = True, cancel: bool = False) -> None:
         ending, pool, session = pool, None, None
     if ending is not None:
         ending.finish(wait=wait, cancel=cancel)
+
+
+def argv_for_workers() -> list[bytes]:
+    """What `sys.argv` is to be in workers: that of the program."""
+    return [os.fsencode(argument) for argument in program_argv or sys.argv]
 
 
 def enter_worker(own: Session, spec: dict[str, Any], index: int) -> None:

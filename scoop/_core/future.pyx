@@ -261,7 +261,7 @@ cdef class CallFuture:
         spot.
 
         Args:
-            timeout: seconds to wait at most; None, the default, waits as long as it takes.
+            timeout: seconds to wait at most, 0 or less not at all; None, the default, waits as long as it takes.
 
         Raises:
             concurrent.futures.TimeoutError: it did not finish in time.
@@ -273,7 +273,7 @@ cdef class CallFuture:
             1024
         """
         if self.c.state < S_DONE:
-            if self.runtime.wait_for(self, -1.0 if timeout is None else timeout) == 0:
+            if self.runtime.wait_for(self, -1.0 if timeout is None else max(0.0, timeout)) == 0:
                 raise FutureTimeoutError()
         if self.c.state == S_ARRIVED:
             self.open_result()
@@ -289,7 +289,7 @@ cdef class CallFuture:
     def exception(self, timeout=None):
         """Return the exception that the call raised, None if it returned; waits for it like `result`."""
         if self.c.state < S_DONE:
-            if self.runtime.wait_for(self, -1.0 if timeout is None else timeout) == 0:
+            if self.runtime.wait_for(self, -1.0 if timeout is None else max(0.0, timeout)) == 0:
                 raise FutureTimeoutError()
         if self.c.state == S_ARRIVED:
             self.open_result()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextvars
 import faulthandler
+import functools
 import os
 import signal
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from scoop._core.curve import Keys
 from scoop._core.desk import Desk
@@ -70,19 +71,38 @@ def leave_on_sigterm(node: Node) -> None:
     os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
 
 
+def leave_fork(error: BaseException | None) -> NoReturn:
+    """End a process that a task has forked and that has come out of the task: it is no worker."""
+    status = 0
+    try:
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            status = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            print("scoop: a process that a task has forked returned from the task; it ends", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status & 255)
+
+
 def worker_main(spec: dict[str, Any], index: int) -> int:
     """Be worker `index`: connect to the broker, run tasks until it says STOP. Returns the exit status.
 
     Args:
-        spec: base, home and broker: of its name, and where to go; seed, copy, size, level, levels, host,
-            initializer; door, if the broker is on another host: its public key, keys (what ours derive from),
-            lease_s and grace_s; _page and _log.
+        spec: base, home and broker: of its name, and where to go; seed, copy, argv, size, level, levels,
+            host, initializer; door, if the broker is on another host: its public key, keys (what ours derive
+            from), lease_s and grace_s; _page and _log.
         index: its number.
     """
     from scoop import current
     from scoop.future import Future
 
     faulthandler.enable()
+    if spec.get("argv"):
+        sys.argv[:] = [os.fsdecode(argument) for argument in spec["argv"]]
     if spec.get("levels") is not None:
         from scoop.launch import logs
 
@@ -111,6 +131,7 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
     node.hello(1, spec.get("name") or f"worker-{index}")
+    os.register_at_fork(after_in_child=functools.partial(setattr, session, "in_child", True))
     leave_on_sigterm(node)
     lifeline = hold_on(node, spec["broker"], door) if door is not None else None
     mark_ready(spec["_page"])

@@ -285,10 +285,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = several.take_rank(command.hosts, command.launch)
             if status is not None:
                 return status
+        several_hosts = command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
+        if command.values.get("origin_idle") and command.values.get("workers") == 1 and not several_hosts:
+            raise CommandError("--origin-idle: somebody else must compute, so it takes -n 2 at least")
+        current.program_argv = [command.module or command.program, *command.arguments]
         started = current.session is not None
-        if not started and (
-            command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
-        ):
+        if not started and several_hosts:
             from scoop.launch import several
 
             if not several.begin(command.hosts, command.launch):

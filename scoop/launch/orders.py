@@ -35,6 +35,7 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
             `boot.broker_main`.
         job: seed, copy and size, as of `boot.worker_main`.
     """
+    from scoop import current
     from scoop.launch import cores
     from scoop.launch.boot import ENTRY
 
@@ -60,6 +61,7 @@ def start(host: HostLink, way: Way, config: Config, broker: dict[str, Any], job:
         "broker": of_broker if host.leads else None,
         "spec": {
             **job,
+            "argv": current.argv_for_workers(),
             "base": host.base,
             "home": host.leader.number,
             "broker": (host.leader.broker or {}).get("address" if host.far else "local", ""),

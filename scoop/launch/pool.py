@@ -116,6 +116,7 @@ class Pool(Origin):
 
     def _begin_agent(self) -> None:
         """Tell the agent what to start."""
+        from scoop import current
         from scoop.launch import boot, logs
 
         assert self._agent is not None
@@ -130,6 +131,7 @@ class Pool(Origin):
                 "broker": f"ipc://{self._run_dir}/broker",
                 "seed": self.seed,
                 "copy": self._copy,
+                "argv": current.argv_for_workers(),
                 "initializer": self._setup,
                 "size": self._total,
                 "run_dirs": [self._run_dir],

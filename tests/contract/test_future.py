@@ -83,6 +83,16 @@ def test_timeout(elsewhere: cf.Executor, gate: Any, method: str) -> None:
     assert getattr(future, method)(timeout=30) == (5 if method == "result" else None)
 
 
+@pytest.mark.parametrize("method", ["result", "exception"])
+def test_a_time_that_is_over(elsewhere: cf.Executor, gate: Any, method: str) -> None:
+    future = elsewhere.submit(gate, 5)
+    for timeout in (0, -0.001, -1):
+        with pytest.raises(cf.TimeoutError):
+            getattr(future, method)(timeout)
+        assert cf.wait([future], timeout).not_done == {future}
+    gate.open()
+
+
 def test_timeout_is_long_enough(executor: cf.Executor) -> None:
     # Nobody calls anything of scoop's that could run it meanwhile.
     assert executor.submit(pow, 2, 3).result(timeout=30) == 8

@@ -181,3 +181,28 @@ if __name__ == "__main__":
 """
     )
     assert run(source).stdout == "ok\n"
+
+
+OUT_OF_THE_TASK = """\
+import os, sys
+from scoop import Executor
+def forks(how):
+    pid = os.fork()
+    if pid == 0:
+        if how == "return":
+            return "child"
+        if how == "exit":
+            sys.exit(7)
+        raise ValueError("in the child")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+if __name__ == "__main__":
+    with Executor(1) as executor:
+        print([executor.submit(forks, how).result(20) for how in ("return", "exit", "raise")])
+"""
+
+
+def test_a_child_that_comes_out_of_its_task_ends(run: Run) -> None:
+    done = run(OUT_OF_THE_TASK)
+    assert done.stdout == "[0, 7, 1]\n"
+    assert "a process that a task has forked returned from the task; it ends" in done.stderr
+    assert "ValueError: in the child" in done.stderr

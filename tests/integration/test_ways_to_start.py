@@ -175,6 +175,7 @@ BAD = [
     (("--tunnel",), "there is no program to run"),
     (("-b", "2"), "there is no program to run"),
     (("--profile",), "--profile needs a value"),
+    (("-n", "1", "--origin-idle", "p.py"), "somebody else must compute, so it takes -n 2 at least"),
     (("-n", "0", "p.py"), "-n must be a whole number of processes from 1 to 4000, not 0"),
     (("-n", "many", "p.py"), "not 'many'"),
     (("--threads=0", "p.py"), "--threads must be"),
