@@ -14,6 +14,7 @@ class Strand:
 
 @disjoint_base
 class Runner(Runtime):
+    in_child: bool
     interrupted: bool
     def __init__(self, node: Node, session: Session, context: Context, is_origin: bool) -> None: ...
     def show_on(self, page: Any) -> None: ...
