@@ -29,7 +29,6 @@ log_level = 30
 """In a worker, the level of the origin's logger when it started its workers (30: logging.WARNING)."""
 
 profile_folder = ""
-program_argv: list[str] = []  # of `scoop-run`, which may start workers before the program begins; else empty
 """Where each process of this job writes its profile; empty: nowhere."""
 
 checkpoints: str | None = None
@@ -189,7 +188,7 @@ def shutdown(*, wait: bool = True, cancel: bool = False) -> None:
 
 def argv_for_workers() -> list[bytes]:
     """What `sys.argv` is to be in workers: that of the program."""
-    return [os.fsencode(argument) for argument in program_argv or sys.argv]
+    return [os.fsencode(argument) for argument in sys.argv]
 
 
 def enter_worker(own: Session, spec: dict[str, Any], index: int) -> None:

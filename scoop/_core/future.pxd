@@ -40,6 +40,7 @@ cdef class CallFuture:
     cdef Runtime runtime
 
     cdef int open_result(self) except -1
+    cdef int _wait(self, timeout) except -1
     cdef int finish(self, object value, bint failed) except -1
     cdef int tell(self) except -1
     cdef Extras need_extras(self)

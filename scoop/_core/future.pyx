@@ -273,8 +273,7 @@ cdef class CallFuture:
             1024
         """
         if self.c.state < S_DONE:
-            if self.runtime.wait_for(self, -1.0 if timeout is None else max(0.0, timeout)) == 0:
-                raise FutureTimeoutError()
+            self._wait(timeout)
         if self.c.state == S_ARRIVED:
             self.open_result()
         if self.c.state == S_CANCELLED:
@@ -286,11 +285,15 @@ cdef class CallFuture:
                 self = None         # the traceback must not keep the future alive
         return self.value
 
+    cdef int _wait(self, timeout) except -1:
+        if self.runtime.wait_for(self, -1.0 if timeout is None else max(0.0, timeout)) == 0:
+            raise FutureTimeoutError()
+        return 0
+
     def exception(self, timeout=None):
         """Return the exception that the call raised, None if it returned; waits for it like `result`."""
         if self.c.state < S_DONE:
-            if self.runtime.wait_for(self, -1.0 if timeout is None else max(0.0, timeout)) == 0:
-                raise FutureTimeoutError()
+            self._wait(timeout)
         if self.c.state == S_ARRIVED:
             self.open_result()
         if self.c.state == S_CANCELLED:

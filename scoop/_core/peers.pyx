@@ -125,8 +125,6 @@ cdef class Peers(Roads):
             self._tell_rest(slot)
             self.told[slot] = 0
             self.newcomers = self.watching
-            with gil:
-                self._offer_constants(slot)
 
     cdef int feed(self, int slot, const char *data, size_t size) noexcept nogil:
         # Its door sends an empty frame on each new connection.
@@ -150,8 +148,6 @@ cdef class Peers(Roads):
         if step < RESET_CONFIRMS:
             self._say_reset(slot, step + 1)
             self._tell_rest(slot)
-            with gil:
-                self._offer_constants(slot)
         if step == RESET_ANSWERS or step == RESET_CONFIRMS:
             self._hear_until(slot)
 
@@ -178,6 +174,8 @@ cdef class Peers(Roads):
     cdef void _tell_rest(self, int slot) noexcept nogil:
         tell_holds(self.balance, slot)
         self._send_all_kept(slot)
+        with gil:
+            self._offer_constants(slot)
 
     cdef void _keep_result(self, record_t *r) noexcept nogil:
         # Before it is passed on: the owner's broker may die with it. Or an owner of ours has not yet said hello to us,
@@ -206,9 +204,12 @@ cdef class Peers(Roads):
                 put_raw(self.out_of(slot), r.start, r.size)
 
     cdef void _end_doubts(self) noexcept nogil:
-        cdef uint64_t now = self._now_us()
+        cdef uint64_t now
         cdef int slot
-        if self.doubts_until_us == 0 or now < self.doubts_until_us:
+        if self.doubts_until_us == 0:
+            return
+        now = self._now_us()
+        if now < self.doubts_until_us:
             return
         self.doubts_until_us = 0
         for slot in range(self.balance.node_count):

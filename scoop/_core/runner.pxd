@@ -50,7 +50,7 @@ cdef class Runner(Runtime):
     cdef uint8_t *page          # shared with the agent; NULL in the origin
     cdef object page_buffer
     cdef bint is_origin
-    cdef public bint in_child      # of a worker: this is what a task has forked
+    cdef public object leave_fork  # in what a task of a worker has forked: ends it when it comes out of the task
     cdef public bint interrupted   # Ctrl-C: the KeyboardInterrupt that follows belongs to no task
     cdef dict functions         # (owner, number) -> callable, least recently used first
     cdef dict deadly            # lineage of a call that no process survives -> how the last one died; None: none

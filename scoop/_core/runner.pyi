@@ -1,6 +1,7 @@
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from typing_extensions import disjoint_base
 
@@ -14,7 +15,7 @@ class Strand:
 
 @disjoint_base
 class Runner(Runtime):
-    in_child: bool
+    leave_fork: Callable[[BaseException | None], NoReturn] | None
     interrupted: bool
     def __init__(self, node: Node, session: Session, context: Context, is_origin: bool) -> None: ...
     def show_on(self, page: Any) -> None: ...

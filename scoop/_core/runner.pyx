@@ -290,8 +290,8 @@ cdef class Runner(Runtime):
         except BaseException as error:
             value = error
             outcome = O_ERROR
-        if self.in_child:
-            MODULES["scoop.launch.boot"].leave_fork(value if outcome == O_ERROR else None)
+        if self.leave_fork is not None:
+            self.leave_fork(value if outcome == O_ERROR else None)
         ended = now_ns()
         self.desk.stamp(AT_RETURNED)
         self._post(call, value, outcome, ended - began + 1, fn)

@@ -124,6 +124,7 @@ cdef class Store:
     cdef void _may_ask_again(self) noexcept nogil
     cdef void look_for_all(self, uint64_t now) noexcept nogil
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil
+    cdef void _say_cancel(self, call_t *call, int mode) noexcept nogil
     cdef int encode_call(self, call_t *call, buf_t *b) noexcept nogil
     cdef bint wait_changed(self, uint64_t deadline_ns) noexcept nogil
     cdef void wake_waiters(self) noexcept nogil

@@ -291,19 +291,12 @@ cdef class Store:
 
     cdef void _look_for(self, size_t most) noexcept nogil:
         # (locked) Whether the next `most` calls are where they are believed to be.
-        cdef call_t *call
-        cdef uint64_t[4] numbers
         cdef size_t tried = 0, at
         for tried in range(self.ledger.open.mask + 1 if self.ledger.open.mask else 0):
             at = (self.looked_from + tried) & self.ledger.open.mask
             if self.ledger.open.cells[at].key == 0:
                 continue
-            call = <call_t *>self.ledger.open.cells[at].value
-            numbers[0] = self.incarnation
-            numbers[1] = call.id
-            numbers[2] = call.attempt
-            numbers[3] = CANCEL_LOOK
-            put_record(&self.out, K_CANCEL, 4, numbers)
+            self._say_cancel(<call_t *>self.ledger.open.cells[at].value, CANCEL_LOOK)
             most -= 1
             if most == 0:
                 break
@@ -337,12 +330,16 @@ cdef class Store:
 
     cdef void ask_back(self, call_t *call, int mode) noexcept nogil:
         # (locked) Whoever holds the call answers whether it has started.
-        cdef uint64_t[4] numbers
         if call.state != S_EXPORTED or call.marks & M_ASKED:
             return
         if mode == CANCEL_RECALL and call.flags & T_RETRIED and self.is_source:
             return              # it crashed a worker: it never runs in the process of the program
         call.marks |= M_ASKED
+        self._say_cancel(call, mode)
+
+    cdef void _say_cancel(self, call_t *call, int mode) noexcept nogil:
+        # (locked)
+        cdef uint64_t[4] numbers
         numbers[0] = self.incarnation
         numbers[1] = call.id
         numbers[2] = call.attempt

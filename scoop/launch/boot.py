@@ -131,7 +131,7 @@ def worker_main(spec: dict[str, Any], index: int) -> int:
         current.initialize(spec["initializer"])
     driver = start_driver(node, "scoop-driver")
     node.hello(1, spec.get("name") or f"worker-{index}")
-    os.register_at_fork(after_in_child=functools.partial(setattr, session, "in_child", True))
+    os.register_at_fork(after_in_child=functools.partial(setattr, session, "leave_fork", leave_fork))
     leave_on_sigterm(node)
     lifeline = hold_on(node, spec["broker"], door) if door is not None else None
     mark_ready(spec["_page"])

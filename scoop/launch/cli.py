@@ -279,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from scoop.launch import several
 
             return several.check(command.hosts, command.launch)
+        # Workers may be started before the program begins, and are to see its arguments.
+        sys.argv[:] = [command.module or command.program, *command.arguments]
         if any(name in os.environ for name in RANK_VARIABLES):
             from scoop.launch import several
 
@@ -288,7 +290,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         several_hosts = command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
         if command.values.get("origin_idle") and command.values.get("workers") == 1 and not several_hosts:
             raise CommandError("--origin-idle: somebody else must compute, so it takes -n 2 at least")
-        current.program_argv = [command.module or command.program, *command.arguments]
         started = current.session is not None
         if not started and several_hosts:
             from scoop.launch import several

@@ -252,7 +252,6 @@ cdef class Hosts(Runner):
 
     cdef void _found_out(self, uint64_t at) noexcept:
         # Until then owners may not know what is nowhere.
-        self.count.losses += 1
         self.found_out_at = max(self.found_out_at, at)
 
     cdef int _succeed(self, int host) except -1:
@@ -360,7 +359,7 @@ cdef class Hosts(Runner):
             if p.alive and (not (p.blocked or p.driver_leads) or p.paused_until > self.queue.now or p.inbox != NULL or (
                     p.desk.out.size or p.desk.ledger.open.count or p.desk.queue.own_count or p.suspended or
                     p.desk.queue.foreign_count or p.posted != NULL or p.cur != NULL or (
-                        p.desk.queue.parked.count and not self.count.losses))):
+                        p.desk.queue.parked.count and not self.losses()))):
                 return f"process {p.index}"
         for g in self.gateways:
             if g.alive and (g.inbox != NULL or g.paused_until > self.queue.now or g.balance.queued):

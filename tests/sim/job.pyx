@@ -91,7 +91,7 @@ cdef class Job(World):
         cdef future_t *f = self.futures
         cdef Broker broker
         cdef int i
-        cdef bint faultless = self.count.deaths + self.count.hosts_lost + self.count.losses == 0
+        cdef bint faultless = self.count.deaths + self.count.hosts_lost + self.losses() == 0
         if self.finished_s < 0:
             self.fail(f"the program waits for ever; {self.where()}", -1)
         while f != NULL:
@@ -107,7 +107,7 @@ cdef class Job(World):
         for broker in self.brokers():
             balance = broker.balance.statistics()
             # After a succession or a reset notices of what runs may be older than its end.
-            if balance["queued"] or (balance["known"] and not self.count.losses):
+            if balance["queued"] or (balance["known"] and not self.losses()):
                 self.fail(f"a broker still knows tasks: {balance}; {self.where()}", -1)
             if broker.malformed:
                 self.fail("a broker got malformed frames", -1)
@@ -115,7 +115,7 @@ cdef class Job(World):
             if not p.alive:
                 continue
             if len(p.desk.ledger) or p.desk.queue.own_count or p.desk.queue.foreign_count or p.desk.out.size or (
-                    p.inbox != NULL or p.suspended or (p.desk.queue.parked.count and not self.count.losses)):
+                    p.inbox != NULL or p.suspended or (p.desk.queue.parked.count and not self.losses())):
                 self.fail(f"process {p.index} still holds something; {self.where()}", -1)
             if faultless and not self.count.pauses and p.desk.ledger.duplicates:
                 self.fail(f"without a fault process {p.index} got a result twice", -1)

@@ -56,7 +56,6 @@ cdef struct count_t:
     uint64_t faults
     uint64_t hosts_lost
     uint64_t successions
-    uint64_t losses             # brokers and connections that took with them what was in them
     uint64_t deaths_with_host
     uint64_t lost_moving
     uint64_t cuts
@@ -100,6 +99,8 @@ cdef class Stacks:
     cdef int release(self, Process p, future_t *f) except -1
     cdef int sweep(self, Process p) except -1
     cdef int begins(self, uint64_t owner, call_t *call, int spec) except -1
+    # Brokers and connections that took with them what was in them.
+    cdef uint64_t losses(self) noexcept nogil
     cdef bint timely(self) noexcept nogil
     cdef bint function(self, Process p, call_t *call) except -1
     cdef int unpack(self, Process p) except -1

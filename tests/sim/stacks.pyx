@@ -140,9 +140,12 @@ cdef class Stacks:
             self.once_begun.add((owner, call.id))
         return 0
 
+    cdef uint64_t losses(self) noexcept nogil:
+        return self.count.successions + self.count.resets
+
     cdef bint timely(self) noexcept nogil:
         # Whether answers come in time: nobody was stopped, nothing that was on its way is lost.
-        return self.count.pauses + self.count.losses == 0
+        return self.count.pauses + self.losses() == 0
 
     cdef bint function(self, Process p, call_t *call) except -1:
         # False when its form has to be fetched first.

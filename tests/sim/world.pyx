@@ -230,7 +230,7 @@ cdef class World(Hosts):
             self.blame[owner, id] = self.blame.get((owner, id), 0) + 1
             # A lost host, broker or connection may have taken a notice with it.
             if self.alive(owner) and self.blame[owner, id] > (
-                    self.crash_limit + self.count.hosts_lost + self.count.losses):
+                    self.crash_limit + self.count.hosts_lost + self.losses()):
                 self.fail(f"call {id} of {owner} has crashed {self.blame[owner, id]} workers", -1)
         self.say(dead, f"is reported dead, blamed {owner}:{id}", -1)
         self.last_fault = self.queue.now
