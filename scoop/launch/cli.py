@@ -268,6 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from scoop.launch import explain
 
             return explain.main(command.explain)
+        several_hosts = command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
+        if command.values.get("origin_idle") and command.values.get("workers") == 1 and not several_hosts:
+            raise CommandError("--origin-idle: somebody else must compute, so it takes -n 2 at least")
         from scoop import current
 
         current.preset(command.values)
@@ -287,9 +290,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = several.take_rank(command.hosts, command.launch)
             if status is not None:
                 return status
-        several_hosts = command.hosts or command.launch or any(name in os.environ for name in BATCH_VARIABLES)
-        if command.values.get("origin_idle") and command.values.get("workers") == 1 and not several_hosts:
-            raise CommandError("--origin-idle: somebody else must compute, so it takes -n 2 at least")
         started = current.session is not None
         if not started and several_hosts:
             from scoop.launch import several
