@@ -16,6 +16,7 @@ cdef class Hub(Runner):
     cdef int notices(self) except -1
     cdef int wait_for(self, CallFuture f, double timeout_s) except -1
     cdef bint _others(self, Strand s, CallFuture f) except -1
+    cdef int _may_take(self, int parked) noexcept
     cdef int _wait_needs(self, CallFuture f, double timeout_s, uint64_t deadline) except -1
     cdef bint _wait_until(self, Strand s, CallFuture f, uint64_t deadline) except -1
     cdef int _block(self, Strand s, CallFuture f, uint64_t deadline) except -1

@@ -18,7 +18,7 @@ from scoop._core.call cimport (
 from scoop._core.desk cimport pthread_mutex_lock, pthread_mutex_unlock
 from scoop._core.localq cimport ring_pop, ring_push
 from scoop._core.net cimport now_ns
-from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK, Node, W_NOTICE, W_SIGNAL, W_STOPPED
+from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_RUN, MAY_WORK, W_NOTICE, W_SIGNAL, W_STOPPED
 
 from scoop.errors import PoolLost
 
@@ -40,16 +40,13 @@ cdef extern from "Python.h":
 cdef enum:
     DEPTH_MAX = 64              # calls on the spot before the next stack (design, section 4)
     FRAMES_MIN = 150            # of the recursion limit that must be left for one more
-    SUSPENDED_MAX = 64          # above that a wait takes no unrelated work
+    SUSPENDED_MAX = 64          # above that a wait takes no unrelated work, unless all stands still
     LONG_US = 200               # an estimate that makes a task a long one
     LOOK_AGAIN_NS = 50000000    # how long a wait with a limit sleeps at a time
 
 
 cdef class Hub(Runner):
     """What waits in this process."""
-
-    def __init__(self, Node node not None, session, context, bint is_origin):
-        Runner.__init__(self, node, session, context, is_origin)
 
     # --------------------------------------------------------------------------------------- waiting
 
@@ -103,7 +100,11 @@ cdef class Hub(Runner):
         if self.desk.remote_only:
             return False
         return self.desk.queue.own_count != 0 or (
-            self.desk.queue.foreign_count != 0 and s.suspended < SUSPENDED_MAX)
+            self.desk.queue.foreign_count != 0 and self._may_take(s.suspended + 1) == MAY_WORK)
+
+    cdef int _may_take(self, int parked) noexcept:
+        # What all wait for may be new work: the limit delays it, and never stops it (node.pxd: MAY_AT_LAST).
+        return MAY_WORK if parked <= SUSPENDED_MAX or self.node.over_limit else MAY_AT_LAST
 
     cdef int _wait_needs(self, CallFuture f, double timeout_s, uint64_t deadline) except -1:
         cdef CallFuture need
@@ -134,8 +135,8 @@ cdef class Hub(Runner):
         cdef bint recall = not self.desk.remote_only and f.c.state == S_EXPORTED
         if not s.level.pinned and (deadline == 0 or s.suspended):
             may |= MAY_RESUME
-            if deadline == 0 and s.suspended < SUSPENDED_MAX:
-                may |= MAY_WORK
+            if deadline == 0:
+                may |= self._may_take(s.suspended + 1)
         self._waits(s, 0, f)
         with nogil:
             if s.main:
@@ -301,16 +302,14 @@ cdef class Hub(Runner):
         return self._after_block(reason)
 
     cdef int may_now(self, Strand s) noexcept:
-        # A thread with many parked calls, or with one that must resume in time, takes nothing new.
-        if s.suspended <= SUSPENDED_MAX and not s.timers:
-            return MAY_RESUME | MAY_WORK
-        return MAY_RESUME
+        # A thread with a call that must resume in time takes nothing new.
+        return MAY_RESUME if s.timers else MAY_RESUME | self._may_take(s.suspended)
 
     cdef bint _runnable(self, Strand s) noexcept:
         if self.desk.remote_only:
             return False
         return self.desk.queue.own_count != 0 or (
-            self.desk.queue.foreign_count != 0 and s.suspended <= SUSPENDED_MAX)
+            self.desk.queue.foreign_count != 0 and self._may_take(s.suspended) == MAY_WORK)
 
     cdef int _resume_root(self, Strand s) except -1:
         # The root greenlet raises what was thrown; it is no longer waiting for anything.
@@ -375,6 +374,7 @@ cdef class Hub(Runner):
         if self.desk.out.size and (call.est_us == 0 or call.est_us > LONG_US):
             self.node.between(now_ns(), True)       # results do not wait for the end of a long task
         if call.owner:
+            self.node.over_limit = False
             self.run_foreign(s, call)
         else:
             f = <CallFuture><PyObject *>call.self_obj

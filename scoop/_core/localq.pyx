@@ -187,6 +187,7 @@ cdef class LocalQueue:
         return call
 
     cdef int park(self, call_t *call) noexcept nogil:
+        self.patient = True
         return ring_push(&self.parked, call)
 
     cdef void unpark(self, uint64_t owner, uint64_t fn) noexcept nogil:
@@ -227,8 +228,11 @@ cdef class LocalQueue:
 
     cdef uint64_t hunger(self, bint idle) noexcept nogil:
         # Room is asked for once; what was asked and has not come yet counts as if it were here.
-        # A busy worker is about to run the first that waits, so only what stays behind it counts.
+        # A busy worker is about to run the first that waits, so only what stays behind it counts. One with nothing
+        # else to do that waits for a function will have work with it: asking on, it would park task after task.
         cdef int64_t have = <int64_t>self.foreign_us + self.room_us
+        if idle and self.patient and self.parked.count:
+            return 0
         if not idle and self.foreign.count:
             have -= _ring_front(&self.foreign).est_us
         if self.own_count or (not idle and have * 2 > <int64_t>ROOM_US):

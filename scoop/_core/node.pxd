@@ -22,9 +22,17 @@ cdef enum:
     MAY_RESUME = 1      # greenlets whose wait is over
     MAY_WORK = 2        # calls that are queued
     MAY_RUN = 4         # the awaited call itself, if it is queued
+    MAY_AT_LAST = 8     # nothing new, for it has parked too much; after STILL_NS in which nothing happened, one more
+
+cdef enum:
+    STILL_NS = 1000000000
+    SIGNALS_SOON_US = 50000         # a signal may come just before poll: Python's handlers are run again after this,
+    SIGNALS_EVERY_US = 1000000      # and once in this time, however quiet it is
 
 cdef class Node(Lead):
     cdef bint signals_seen              # the last wait ended so that Python's signal handlers run
+    cdef bint over_limit                # the limit of parked calls does not hold for the next task
+    cdef uint64_t still_ns              # since when nothing has happened in waits at that limit; 0: something has
     cdef spin_t spin
 
     # Waits until `target` is final or there is something to do; W_ bits. Main thread, without the GIL.

@@ -26,8 +26,6 @@ cdef extern from * nogil:
 cdef enum:
     RECALL_AFTER_US = 1000          # a wait this long asks for its call back, if that has not started
     RECALL_AGAIN_US = 20000
-    SIGNALS_SOON_US = 50000         # a signal may come just before poll: Python's handlers are run again after this,
-    SIGNALS_EVERY_US = 1000000      # and once in this time, however quiet it is
     SPIN_NS = 200000                # a wait looks for so long before it sleeps (docs/adr/0002)
     FLUSH_AFTER_NS = 300000         # results may wait this long for company
     FLUSH_BYTES = 65536
@@ -80,7 +78,10 @@ cdef class Node(Lead):
         self.desk.busy = self.desk.remote_only or not may & MAY_WORK
         self.only_waits = not may & MAY_WORK
         self.desk.blocked = may & MAY_RESUME != 0
-        signals_ns = now_ns() + (SIGNALS_EVERY_US if self.signals_seen else SIGNALS_SOON_US) * <uint64_t>1000
+        now = now_ns()
+        signals_ns = now + (SIGNALS_EVERY_US if self.signals_seen else SIGNALS_SOON_US) * <uint64_t>1000
+        if self.still_ns == 0 or not may & MAY_AT_LAST:
+            self.still_ns = now
         self.signals_seen = False
         spin_ns = self._spin_until()
         while True:
@@ -89,7 +90,12 @@ cdef class Node(Lead):
                 break
             now = now_ns()
             if now >= signals_ns:
+                self.desk.queue.patient = False
                 reason = W_SIGNAL
+                break
+            if may & MAY_AT_LAST and now >= self.still_ns + STILL_NS:
+                self.over_limit = True
+                reason = W_TIMEOUT
                 break
             timeout_us = <int64_t>((signals_ns - now) // 1000 + 1)
             if self.desk.ledger.open.count:
@@ -118,6 +124,8 @@ cdef class Node(Lead):
         if spin_ns:
             spin_learn(&self.spin, now_ns() < spin_ns)
         self.signals_seen = reason == W_SIGNAL
+        if reason & ~(W_SIGNAL | W_TIMEOUT):
+            self.still_ns = 0
         self.desk.busy = True
         self.desk.blocked = False
         self.only_waits = False

@@ -92,6 +92,7 @@ cdef class Process(Node):
     cdef int may
     cdef bint may_recall
     cdef uint64_t recall_at
+    cdef uint64_t impatient_at      # when a wait has been long enough to ask for more beside a parked task
     cdef uint64_t block_gen
     cdef uint64_t drive_gen
     cdef uint64_t step_gen

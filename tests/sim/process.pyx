@@ -9,7 +9,7 @@ from libc.stdlib cimport free
 
 from scoop._core.call cimport M_ASKED
 from scoop._core.desk cimport pthread_mutex_trylock, pthread_mutex_unlock
-from scoop._core.node cimport MAY_RESUME, MAY_WORK, W_TIMEOUT
+from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_WORK, SIGNALS_SOON_US, STILL_NS, W_TIMEOUT
 from scoop._core.wire cimport (
     CANCEL_ORPHAN, CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, ROLE_ORIGIN, buf_t, put_blob, put_raw, record_t, span_t)
 
@@ -196,6 +196,9 @@ cdef class Process(Node):
         self.may = may
         self.may_recall = may_recall
         self.recall_at = 0
+        self.impatient_at = self.queue.now + SIGNALS_SOON_US * 1000
+        if self.still_ns == 0 or not may & MAY_AT_LAST:
+            self.still_ns = self.queue.now
         return self.block_go_on(False)
 
     cdef int block_go_on(self, bint slept) except -1:
@@ -214,10 +217,16 @@ cdef class Process(Node):
                 spins += 1
                 if spins > 1000:
                     raise Violation(f"process {self.index} spins in its wait without ever sleeping")
+            if now >= self.impatient_at:
+                self.desk.queue.patient = False
             reason = self._look(self.target, self.may)
             if reason:
                 break
             if self.deadline and now >= self.deadline:
+                reason = W_TIMEOUT
+                break
+            if self.may & MAY_AT_LAST and now >= self.still_ns + STILL_NS:
+                self.over_limit = True
                 reason = W_TIMEOUT
                 break
             if self.may_recall and self.recall_at == 0:
@@ -231,10 +240,17 @@ cdef class Process(Node):
                     until = now + STALL_NS
                 if self.may_recall and not self.target.marks & M_ASKED and (until == 0 or self.recall_at < until):
                     until = self.recall_at
+                if self.desk.queue.patient and self.desk.queue.parked.count and (
+                        until == 0 or self.impatient_at < until):
+                    until = self.impatient_at
+                if self.may & MAY_AT_LAST and (until == 0 or self.still_ns + STILL_NS < until):
+                    until = self.still_ns + STILL_NS
                 if until:
                     self.block_gen += 1
                     queue_put(self.queue, until, E_BLOCK, self.index, self.block_gen, NULL)
                 return 0
+        if reason & ~W_TIMEOUT:
+            self.still_ns = 0
         self.blocked = False
         self.desk.busy = True
         self.desk.blocked = False

@@ -17,6 +17,7 @@ cdef class Runner(Stacks):
     cdef int after_block(self, Process p) except -1
     cdef bint take(self, Process p, future_t *f) except -1
     cdef bint others(self, Process p, future_t *f) noexcept
+    cdef int may_take(self, Process p, int parked) noexcept
     cdef bint runnable(self, Process p) noexcept
     cdef bint run_next(self, Process p, stack_t *stack) except -1
     cdef int busy(self, Process p, double ns) except -1

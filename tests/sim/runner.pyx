@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 from scoop._core.call cimport (
     call_t, form_t, M_ASKED, M_KEPT, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.localq cimport ring_push
-from scoop._core.node cimport MAY_RESUME, MAY_RUN, MAY_WORK
+from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_RUN, MAY_WORK
 from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, span_t
 
 from scoop_sim.events cimport E_STEP, queue_put
@@ -57,7 +57,7 @@ cdef class Runner(Stacks):
     cdef bint hub(self, Process p) except -1:
         cdef future_t *f
         cdef stack_t *stack
-        cdef int may = MAY_RESUME | (MAY_WORK if p.suspended <= self.suspended_max else 0)
+        cdef int may = MAY_RESUME | self.may_take(p, p.suspended)
         if p.request != NULL:
             f = p.request
             p.request = NULL
@@ -160,7 +160,7 @@ cdef class Runner(Stacks):
             self.suspend(p, frame, f, False)
         else:
             recall = not p.desk.remote_only and f.c.state == S_EXPORTED
-            may = MAY_RESUME | (MAY_WORK if p.suspended < self.suspended_max else 0)
+            may = MAY_RESUME | self.may_take(p, p.suspended + 1)
             if not p.desk.remote_only:
                 may |= MAY_RUN
             p.block_begin(&f.c, 0, may, recall)
@@ -184,13 +184,16 @@ cdef class Runner(Stacks):
         if p.desk.remote_only:
             return False
         return p.desk.queue.own_count != 0 or (
-            p.desk.queue.foreign_count != 0 and p.suspended < self.suspended_max)
+            p.desk.queue.foreign_count != 0 and self.may_take(p, p.suspended + 1) == MAY_WORK)
+
+    cdef int may_take(self, Process p, int parked) noexcept:
+        return MAY_WORK if parked <= self.suspended_max or p.over_limit else MAY_AT_LAST
 
     cdef bint runnable(self, Process p) noexcept:
         if p.desk.remote_only:
             return False
         return p.desk.queue.own_count != 0 or (
-            p.desk.queue.foreign_count != 0 and p.suspended <= self.suspended_max)
+            p.desk.queue.foreign_count != 0 and self.may_take(p, p.suspended) == MAY_WORK)
 
     cdef int suspend(self, Process p, frame_t *frame, future_t *f, bint run_it) except -1:
         cdef bint final = f.c.state >= S_DONE
@@ -276,7 +279,7 @@ cdef class Runner(Stacks):
             return True
         p.desk.draining = True
         frame.asked = True
-        p.block_begin(NULL, 0, MAY_RESUME | (MAY_WORK if p.suspended <= self.suspended_max else 0), False)
+        p.block_begin(NULL, 0, MAY_RESUME | self.may_take(p, p.suspended), False)
         return not p.blocked
 
     cdef int main_ended(self, Process p) except -1:
@@ -320,6 +323,7 @@ cdef class Runner(Stacks):
             self.push(p, stack, f, NULL, f.spec)
             self.release(p, f)
             return True
+        p.over_limit = False
         if not self.function(p, call) or p.desk.claim(call, self.queue.now):
             return True
         if call.hops > self.hops_max:
