@@ -17,7 +17,7 @@ from scoop.errors import CheckpointError
 from scoop.logs import logger
 from scoop.segmentfile import SegmentFile, open_folder
 
-__all__ = ["Log", "open_log"]
+__all__ = ["Log", "check_folder", "open_log"]
 
 FLUSH_S = 0.5  # what is finished is written so often,
 FLUSH_ITEMS = 1000  # or when there are so many of them
@@ -42,6 +42,21 @@ def open_log(path: str) -> Log:
         if log.users:
             return log
         log.closed.wait()  # another thread is closing it: then it can be opened again
+
+
+def check_folder(folder: str) -> None:
+    """See whether checkpoints can be kept in `folder`, which is made if only that is missing.
+
+    Raises:
+        CheckpointError: they cannot; the text says why.
+    """
+    folder = os.path.abspath(folder)
+    try:
+        os.close(open_folder(folder))
+    except OSError as error:
+        raise CheckpointError(folder, f"cannot be used: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CheckpointError(folder, "cannot be written by you")
 
 
 def _open_or_share(path: str) -> Log:

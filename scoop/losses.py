@@ -56,10 +56,12 @@ def pack_loss(report: dict[str, Any], attempts: int = 0) -> bytes:
     return data
 
 
-def explain_loss(data: bytes, task: str, once: bool = False) -> BaseException:
+def explain_loss(data: bytes, task: str, once: bool = False, crashes: int = 0) -> BaseException:
     """The error for a task whose workers died too often. `data` is what `pack_loss` made, or empty.
 
-    `once`: it was to run at most once, and its owner had granted that it begins.
+    `once`: it was to run at most once, and its owner had granted that it begins. `crashes`: deaths that
+    its owner has heard of; the last report knows no attempt if the process died of what the task had done, but
+    behind it.
     """
     if not data and once:
         return WorkerLost(
@@ -74,7 +76,7 @@ def explain_loss(data: bytes, task: str, once: bool = False) -> BaseException:
         pid=report["pid"],
         signal=report["signal"],
         exitcode=report["exitcode"],
-        attempts=report["attempts"],
+        attempts=max(report["attempts"], crashes),
         reason=out_of_memory(report["memory"]) if report["oom"] else "",
     )
 

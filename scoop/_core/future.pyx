@@ -130,7 +130,7 @@ cdef class CallFuture:
                 elif self.c.outcome == O_LOST:
                     from scoop.losses import explain_loss
 
-                    value = explain_loss(held, self.form.name, (self.c.flags & T_ONCE) != 0)
+                    value = explain_loss(held, self.form.name, (self.c.flags & T_ONCE) != 0, self.c.crashes)
                     failed = True
                 else:
                     raise ValueError(f"a result of unknown kind {self.c.outcome} arrived")

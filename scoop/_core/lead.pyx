@@ -17,8 +17,8 @@ from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.links cimport link_note, link_state
 from scoop._core.net cimport (
-    block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
-    timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
+    block_signals, fd_close, fd_open, message_close, message_data, message_init, message_size, now_ns,
+    poll_for, timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
 from scoop._core.wire cimport buf_free
 
 cdef extern from "pthread.h" nogil:
@@ -168,12 +168,11 @@ cdef class Lead:
         self.lead_wanted -= 1
 
     cdef void _cut_off(self) noexcept nogil:
-        # User code has closed every descriptor: whoever leads cannot be woken, and nothing can be sent. A worker ends,
-        # and its agent sees what it was running.
-        cdef const char *text = b"scoop: a task has closed the descriptors of this process\n"
-        if not self.desk.is_source:
-            write(2, text, strlen(text))
-            _exit(EX_OSERR)
+        # User code has closed every descriptor: whoever leads cannot be woken, and nothing can be sent. The process
+        # ends; of a worker the agent sees what it was running.
+        cdef const char *text = b"scoop: this process has closed all descriptors, and cannot go on without its own\n"
+        write(2, text, strlen(text))
+        _exit(EX_OSERR)
 
     cdef void _leave_lead(self) noexcept nogil:
         self.left_ns = now_ns()
@@ -204,6 +203,11 @@ cdef class Lead:
     def welcomed(self):
         """Whether the broker has answered."""
         return bool(self.desk.welcomed)
+
+    @property
+    def cut_off(self):
+        """Whether the descriptors of this process have been closed by somebody else, so that nobody hears it."""
+        return not fd_open(self.wake_fd)
 
     @property
     def stopped(self):

@@ -3,6 +3,8 @@ from typing import Final, Literal, final
 LIBZMQ_VERSION_MIN: Final = (4, 3, 4)
 LIBZMQ_VERSION: Final[tuple[int, int, int]]
 
+def leave_open() -> None: ...
+
 @final
 class Context:
     def __new__(cls, sockets_max: int = 65000) -> Context: ...

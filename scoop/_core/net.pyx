@@ -13,6 +13,7 @@ import sys
 from libc.errno cimport EAGAIN, EBADF, EHOSTUNREACH, EINTR, errno
 from libc.stdlib cimport free
 from libc.string cimport memcpy
+from posix.fcntl cimport F_GETFD, fcntl
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
@@ -109,6 +110,15 @@ cdef int check_rc(int rc, str operation, str endpoint) except -1:
 
 # ------------------------------------------------------------------------------- contexts and sockets
 
+cdef bint left_open = False
+
+
+def leave_open():
+    """Close no socket and no context from now on: somebody has closed their descriptors, and libzmq would abort."""
+    global left_open
+    left_open = True
+
+
 cdef class Context:
     """A libzmq context with one I/O thread. Close it, or it is closed when the last socket is gone."""
 
@@ -131,7 +141,7 @@ cdef class Context:
 
     def __dealloc__(self):
         # A forked child has none of the context's threads; closing there would wait for ever.
-        if self.handle != NULL and self.pid == os.getpid():
+        if self.handle != NULL and self.pid == os.getpid() and not left_open:
             api.ctx_term(self.handle)
 
 
@@ -212,7 +222,7 @@ cdef class Socket:
             self.context.sockets -= 1
 
     def __dealloc__(self):
-        if self.handle != NULL and self.pid == os.getpid():
+        if self.handle != NULL and self.pid == os.getpid() and not left_open:
             api.close(self.handle)
 
     cdef int send(self, buf_t *b) noexcept nogil:
@@ -334,6 +344,10 @@ cdef int _checked_fd(int fd, str what) except -1:
 
 cdef int wake_new() except -1:
     return _checked_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")
+
+
+cdef bint fd_open(int fd) noexcept nogil:
+    return fcntl(fd, F_GETFD) >= 0
 
 
 cdef int wake_set(int fd) noexcept nogil:

@@ -10,6 +10,7 @@ import os
 import sys
 
 from scoop.config import COUNT, FLAG, FOLDER, OPTIONS, ConfigError
+from scoop.errors import CheckpointError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -282,6 +283,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from scoop.launch import several
 
             return several.check(command.hosts, command.launch)
+        folder = command.values.get("checkpoint")
+        if folder and not any(name in os.environ for name in RANK_VARIABLES):
+            from scoop.checkpoint import check_folder
+
+            check_folder(str(folder))
         # Workers may be started before the program begins, and are to see its arguments.
         sys.argv[:] = [command.module or command.program, *command.arguments]
         if any(name in os.environ for name in RANK_VARIABLES):
@@ -298,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 1
         if current.profile_folder:
             profiling.begin_program(current.profile_folder)
-    except (CommandError, ConfigError) as error:
+    except (CommandError, ConfigError, CheckpointError) as error:
         print(f"scoop-run: {error}\nTry: scoop-run --help", file=sys.stderr)
         return 2
     from scoop.launch import program

@@ -81,7 +81,11 @@ class Origin:
 
     def settle(self) -> None:
         """Run what is outstanding, and return when nothing is. The pool stays open."""
-        if self._pid == os.getpid() and self.failure is None and not self._finished.is_set():
+        if (
+            self._pid == os.getpid()
+            and self.failure is None
+            and not (self._finished.is_set() or self.node.cut_off)
+        ):
             self._submit_rest()
             self.session.drain()
 
@@ -105,6 +109,16 @@ class Origin:
             return
         with self._finish_lock:
             if self._finished.is_set():
+                return
+            if self.node.cut_off:
+                # The agent has seen the same and ended: nobody is left to say goodbye to.
+                from scoop._core.net import leave_open
+
+                leave_open()
+                self._finished.set()
+                log.warning(
+                    "the program has closed all descriptors, those of scoop too: its workers have ended"
+                )
                 return
             if self.session.interrupted and isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 # On the way out of a `with` or of `futures.startup`: nobody wants to wait for anything.

@@ -328,11 +328,14 @@ def test_what_is_refused(run: Run, folder: Path, launched: bool) -> None:
     folder.chmod(0o770)
     if launched:
         source = HEAD + "\nprint(list(futures.map(square, range(5))))\n"
-        done = run(source, str(folder), via=("-m", "scoop", "--checkpoint", str(folder)), status=1)
+        # Before the program has begun, let alone computed anything.
+        done = run(source, str(folder), via=("-m", "scoop", "--checkpoint", str(folder)), status=2)
+        last = done.stderr.splitlines()[0]
+        assert last.startswith(f"scoop-run: {folder}: ")
     else:
         done = run(SQUARES, str(folder), status=1)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("scoop.errors.CheckpointError: ")
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("scoop.errors.CheckpointError: ")
     assert last.endswith(f"chmod go-w {folder}")
     assert effects(folder) == []
 

@@ -26,6 +26,7 @@ cdef enum:
     LINKS_MAX = 1 << 18
     SPINS_MAX = 10000
     AFTER_SUCCESSION_NS = 10000000000
+    AFTER_CUT_NS = 15000000000      # a notice of the dead one may come after its successor's: a second look finds out
     AFTER_RESET_NS = 60000000000    # nobody is told of it: found out by those who have waited for long
 
 HINTS_ALONE = {kind for kind, row in TABLE.items() if row[0] in ("ASK", "REFUSE", "HINT", "WANT", "SURPLUS", "REQUEST")}
@@ -222,6 +223,8 @@ cdef class Hosts(Runner):
         self.count.faults += 1
         self.last_fault = up_at
         self._found_out(up_at + AFTER_SUCCESSION_NS)
+        if self.count.cuts:
+            self._found_out(up_at + AFTER_CUT_NS)
         g.alive = False
         g.up_at = up_at
         g.drop_inbox()

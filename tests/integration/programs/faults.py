@@ -116,8 +116,14 @@ def descriptors():
     ex = scoop.Executor(1)
     error = ex.submit(close_everything).exception(timeout=10)
     assert isinstance(error, scoop.errors.TaskCrashed), repr(error)
+    assert error.attempts == 3, error
     assert ex.submit(pow, 2, 3).result(timeout=WAIT_S) == 8
     ex.shutdown()
+
+
+def own_descriptors():
+    assert list(futures.map(pow, range(9), range(9)))[2] == 4
+    os.closerange(3, 4096)
 
 
 def note_then_perhaps_die(path, x):
