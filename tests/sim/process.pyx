@@ -226,6 +226,8 @@ cdef class Process(Node):
                 reason = W_TIMEOUT
                 break
             if self.may & MAY_AT_LAST and now >= self.still_ns + STILL_NS:
+                if self.desk.queue.own_count and not self.desk.remote_only:
+                    raise Violation(f"process {self.index} waits although a call of its own has come back")
                 self.over_limit = True
                 reason = W_TIMEOUT
                 break
