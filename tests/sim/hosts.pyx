@@ -27,7 +27,7 @@ cdef enum:
     SPINS_MAX = 10000
     AFTER_SUCCESSION_NS = 10000000000
     AFTER_CUT_NS = 15000000000      # a notice of the dead one may come after its successor's: a second look finds out
-    AFTER_RESET_NS = 60000000000    # nobody is told of it: found out by those who have waited for long
+    AFTER_RESET_NS = 20000000000    # brokers find out at once, but a question or a function may be lost too, and again
 
 HINTS_ALONE = {kind for kind, row in TABLE.items() if row[0] in ("ASK", "REFUSE", "HINT", "WANT", "SURPLUS", "REQUEST")}
 
