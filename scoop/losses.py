@@ -60,7 +60,7 @@ def explain_loss(data: bytes, task: str, once: bool = False, crashes: int = 0) -
     """The error for a task whose workers died too often. `data` is what `pack_loss` made, or empty.
 
     `once`: it was to run at most once, and its owner had granted that it begins. `crashes`: deaths that
-    its owner has heard of; of one that comes behind the end of the task the report knows no attempt.
+    its owner has heard of: a worker that dies just after its task has ended is reported without the task.
     """
     if not data and once:
         return WorkerLost(

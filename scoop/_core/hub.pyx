@@ -268,7 +268,7 @@ cdef class Hub(Runner):
                 self._resume_root(s)
             elif s.ready:
                 s.ready.popleft().switch()
-            elif s.main and may & MAY_WORK and self._runnable(s):
+            elif s.main and not s.timers and self._runnable(s):
                 self._on_other_stack(s, None)
             elif not s.main:
                 s.root.switch()

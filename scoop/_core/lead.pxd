@@ -14,6 +14,7 @@ cdef class Lead:
     cdef readonly Broker broker         # in this process, or None
     cdef readonly Socket socket         # to the broker elsewhere, or None
     cdef pthread_mutex_t lead           # who holds it may poll and use the sockets
+    cdef tuple wake_place               # inode and device of the next
     cdef int wake_fd
     cdef int timer_fd
     cdef volatile bint sleeping         # the leader is (about to be) in poll

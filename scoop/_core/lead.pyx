@@ -17,7 +17,7 @@ from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.links cimport link_note, link_state
 from scoop._core.net cimport (
-    block_signals, fd_close, fd_open, message_close, message_data, message_init, message_size, now_ns,
+    block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns,
     poll_for, timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
 from scoop._core.wire cimport buf_free
 
@@ -56,6 +56,7 @@ cdef class Lead:
         self.spins = len(os.sched_getaffinity(0)) > 1
         pthread_mutex_init(&self.lead, NULL)
         self.wake_fd = wake_new()
+        self.wake_place = os.fstat(self.wake_fd)[1:3]
         self.timer_fd = timer_new()
         if broker is not None:
             broker.local = broker.balance.on_hello(desk.incarnation, True)
@@ -207,7 +208,10 @@ cdef class Lead:
     @property
     def cut_off(self):
         """Whether the descriptors of this process have been closed by somebody else, so that nobody hears it."""
-        return not fd_open(self.wake_fd)
+        try:
+            return os.fstat(self.wake_fd)[1:3] != self.wake_place   # the number may be another file's by now
+        except OSError:
+            return True
 
     @property
     def stopped(self):

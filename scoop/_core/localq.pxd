@@ -29,7 +29,7 @@ cdef class LocalQueue:
     cdef readonly uint64_t foreign_us   # their estimated work
     cdef int64_t room_us                # how much foreign work we asked for and did not get yet
     cdef bint asked_idle                # and whether we said that we have nothing to do
-    cdef bint patient                   # one has just been parked: its function is expected soon
+    cdef bint patient                   # one has just been parked: what it waits for is expected soon
     cdef public int hops_max            # a task that has moved so often stays here
 
     cdef int put_own(self, call_t *call) noexcept nogil

@@ -229,7 +229,8 @@ cdef class LocalQueue:
     cdef uint64_t hunger(self, bint idle) noexcept nogil:
         # Room is asked for once; what was asked and has not come yet counts as if it were here.
         # A busy worker is about to run the first that waits, so only what stays behind it counts. One with nothing
-        # else to do that waits for a function will have work with it: asking on, it would park task after task.
+        # else to do whose task waits for a word of its owner, mostly the function, will have work with that: asking on,
+        # it would park task after task.
         cdef int64_t have = <int64_t>self.foreign_us + self.room_us
         if idle and self.patient and self.parked.count:
             return 0

@@ -44,7 +44,6 @@ cdef int poll_all(zmq_pollitem_t *items, int count, int64_t timeout_us) noexcept
 
 cdef uint64_t now_ns() noexcept nogil
 cdef int wake_new() except -1
-cdef bint fd_open(int fd) noexcept nogil     # whether it is still one of ours
 cdef int wake_set(int fd) noexcept nogil    # -1: the descriptor is gone
 cdef void wake_clear(int fd) noexcept nogil
 cdef int timer_new() except -1

@@ -13,7 +13,6 @@ import sys
 from libc.errno cimport EAGAIN, EBADF, EHOSTUNREACH, EINTR, errno
 from libc.stdlib cimport free
 from libc.string cimport memcpy
-from posix.fcntl cimport F_GETFD, fcntl
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
@@ -114,7 +113,7 @@ cdef bint left_open = False
 
 
 def leave_open():
-    """Close no socket and no context from now on: somebody has closed their descriptors, and libzmq would abort."""
+    """Let sockets and contexts that are collected be: somebody has closed their descriptors, and libzmq would abort."""
     global left_open
     left_open = True
 
@@ -344,10 +343,6 @@ cdef int _checked_fd(int fd, str what) except -1:
 
 cdef int wake_new() except -1:
     return _checked_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd")
-
-
-cdef bint fd_open(int fd) noexcept nogil:
-    return fcntl(fd, F_GETFD) >= 0
 
 
 cdef int wake_set(int fd) noexcept nogil:

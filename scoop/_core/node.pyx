@@ -49,8 +49,8 @@ cdef class Node(Lead):
             reason |= W_FINAL
         if self.desk.draining and target == NULL and self.desk.queue.own_count + self.desk.ledger.open.count == 0:
             reason |= W_FINAL
-        if may & MAY_WORK and not self.desk.remote_only and (
-                self.desk.queue.own_count or self.desk.queue.foreign_count):
+        if may & (MAY_WORK | MAY_AT_LAST) and not self.desk.remote_only and (
+                self.desk.queue.own_count or (may & MAY_WORK and self.desk.queue.foreign_count)):
             reason |= W_WORK
         if may & MAY_RESUME and (self.desk.resumed.count or self.desk.returned):
             reason |= W_RESUMED
@@ -95,6 +95,7 @@ cdef class Node(Lead):
                 break
             if may & MAY_AT_LAST and now >= self.still_ns + STILL_NS:
                 self.over_limit = True
+                self.still_ns = 0
                 reason = W_TIMEOUT
                 break
             timeout_us = <int64_t>((signals_ns - now) // 1000 + 1)
@@ -126,6 +127,8 @@ cdef class Node(Lead):
         self.signals_seen = reason == W_SIGNAL
         if reason & ~(W_SIGNAL | W_TIMEOUT):
             self.still_ns = 0
+        if reason & (W_FINAL | W_RESUMED):
+            self.over_limit = False
         self.desk.busy = True
         self.desk.blocked = False
         self.only_waits = False

@@ -283,11 +283,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             from scoop.launch import several
 
             return several.check(command.hosts, command.launch)
-        folder = command.values.get("checkpoint")
-        if folder and not any(name in os.environ for name in RANK_VARIABLES):
-            from scoop.checkpoint import check_folder
-
-            check_folder(str(folder))
         # Workers may be started before the program begins, and are to see its arguments.
         sys.argv[:] = [command.module or command.program, *command.arguments]
         if any(name in os.environ for name in RANK_VARIABLES):
@@ -296,6 +291,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = several.take_rank(command.hosts, command.launch)
             if status is not None:
                 return status
+        # Only now: other ranks, whose hosts need not have that folder, do not come here.
+        folder = current.settings().checkpoint
+        if folder:
+            from scoop.checkpoint import check_folder
+
+            check_folder(folder)
         started = current.session is not None
         if not started and several_hosts:
             from scoop.launch import several

@@ -373,6 +373,12 @@ class Job(Origin):
             if handle is not None:
                 handle.stop(0.0)
 
+    def _give_up(self) -> None:
+        for host in self._hosts:
+            handle = host.last_handle()
+            if handle is not None:
+                handle.give_up()
+
     def _stop(self, grace_s: float) -> None:
         if grace_s:
             self.node.stop_others()

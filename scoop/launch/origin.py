@@ -84,7 +84,7 @@ class Origin:
         if (
             self._pid == os.getpid()
             and self.failure is None
-            and not (self._finished.is_set() or self.node.cut_off)
+            and not (self._finished.is_set() or self._is_cut_off())
         ):
             self._submit_rest()
             self.session.drain()
@@ -110,15 +110,8 @@ class Origin:
         with self._finish_lock:
             if self._finished.is_set():
                 return
-            if self.node.cut_off:
-                # The agent has seen the same and ended: nobody is left to say goodbye to.
-                from scoop._core.net import leave_open
-
-                leave_open()
-                self._finished.set()
-                log.warning(
-                    "the program has closed all descriptors, those of scoop too: its workers have ended"
-                )
+            if self._is_cut_off():
+                self._leave_all()
                 return
             if self.session.interrupted and isinstance(sys.exc_info()[1], KeyboardInterrupt):
                 # On the way out of a `with` or of `futures.startup`: nobody wants to wait for anything.
@@ -146,7 +139,9 @@ class Origin:
 
         if self._pid != os.getpid():
             return
-        if not self._finished.is_set():
+        if not self._finished.is_set() and self._is_cut_off():
+            self._leave_all()
+        elif not self._finished.is_set():
             # Before the lock: a `finish` of another thread holds it while it waits for these calls.
             self._abandoned = True
             self.session.closed = True
@@ -155,6 +150,26 @@ class Origin:
         with self._finish_lock:
             if not self._finished.is_set():
                 self._close(0.0)
+
+    def _is_cut_off(self) -> bool:
+        """Whether the program has closed the descriptors that connect this process and its workers."""
+        return bool(self.workers) and self.node.cut_off
+
+    def _leave_all(self) -> None:
+        """Nobody hears this process any more: kill what it has started by number, and close nothing."""
+        from scoop._core.net import leave_open
+        from scoop.errors import PoolLost
+
+        leave_open()
+        self._finished.set()
+        self.session.closed = True
+        desk = self.node.desk
+        lost = len(desk.ledger) + desk.queue.own_count
+        self._give_up()
+        text = "the program has closed all descriptors, those of scoop too"
+        self.session.fail_all(PoolLost(text))
+        exits.forget(self)
+        log.error("%s: its workers are killed; calls that are lost: %d", text, lost)
 
     def _break(self, failure: BaseException) -> None:
         """Nobody is left to run a call: what is outstanding fails, what is submitted later is refused."""
@@ -199,6 +214,10 @@ class Origin:
 
     def _kill(self) -> None:
         """Let the processes of this pool end now. Does not wait."""
+        raise NotImplementedError
+
+    def _give_up(self) -> None:
+        """Kill the processes of this pool without any descriptor of it. Does not wait."""
         raise NotImplementedError
 
     def _stop(self, grace_s: float) -> None:

@@ -5,6 +5,7 @@ The agent is started before anything else is imported here: it boots while this 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -266,6 +267,15 @@ class Pool(Origin):
     def _kill(self) -> None:
         if self._agent is not None:
             self._agent.stop(0.0)
+
+    def _give_up(self) -> None:
+        if self._agent is not None:
+            self._agent.give_up()
+        if self._run_dir:
+            from scoop.launch import rundir
+
+            with contextlib.suppress(OSError):  # its lock is one of the descriptors
+                rundir.remove_run_dir(self._run_dir)
 
     def _stop(self, grace_s: float) -> None:
         if self._agent is None:

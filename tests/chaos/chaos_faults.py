@@ -62,7 +62,7 @@ class Faults:
 
     def kill_worker(self) -> bool:
         """Kill -9 one worker of any host; False if there is none now."""
-        alive = [process for host in self._living() for process in chaos_hosts.named(host, "scoop-w")]
+        alive = [process for host in self._living() for process in chaos_hosts.workers(host)]
         if not alive:
             return False
         victim = self._dice.choice(alive)
@@ -214,7 +214,7 @@ class Faults:
         """The agent of the origin's host, and with it that host's broker and workers."""
         if self.counts.get("first-agent", 0) == 3:
             return False  # it is given up then
-        for victim in chaos_hosts.named(self.hosts[0], "scoop-w"):
+        for victim in chaos_hosts.workers(self.hosts[0]):
             self.say("kill", victim.name)
         self._say_broken(self.hosts[0])
         self.say("fault", "first-agent")

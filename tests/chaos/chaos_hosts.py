@@ -18,9 +18,10 @@ SCRIPT_S = 60
 
 @dataclass(frozen=True)
 class Process:
-    """A process on a host: its number here, its command's name, and its name in the logs."""
+    """A process on a host: its number and its parent's here, its command's name, and its name in the logs."""
 
     pid: int
+    parent: int
     comm: str
     name: str
 
@@ -79,12 +80,19 @@ def _look(host: str, pid: int) -> Process | None:
     if fields[0] in "ZX":
         return None
     inner = next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:"))
-    return Process(pid, head.partition("(")[2], f"{host}:{inner}:{fields[19]}")
+    return Process(pid, int(fields[1]), head.partition("(")[2], f"{host}:{inner}:{fields[19]}")
 
 
 def named(host: str, *prefixes: str) -> list[Process]:
     """Those whose command's name begins with one of these."""
     return [process for process in processes(host) if process.comm.startswith(prefixes)]
+
+
+def workers(host: str) -> list[Process]:
+    """The workers: what a task has just forked has the same name, but another parent."""
+    there = processes(host)
+    agents = {process.pid for process in there if process.comm == "scoop-agent"}
+    return [process for process in there if process.comm.startswith("scoop-w") and process.parent in agents]
 
 
 def ssh_to(host: str, origin: str) -> list[Process]:

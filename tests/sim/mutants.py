@@ -204,7 +204,8 @@ MUTANTS = (
         "put_blob(&self.out, K_FORM, 3, numbers, blob)",
         "pass",
     ),
-    Mutant("nobody looks at a call that came back", "desk", "self.returned = True", "pass"),
+    Mutant("a wait does not see what comes to be run", "node", "reason |= W_WORK", "reason |= 0"),
+    Mutant("a process collects tasks while it waits for a function", "localq", "self.patient = True", "pass"),
     Mutant(
         "a call is given away and not noted",
         "store",

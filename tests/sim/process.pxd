@@ -105,6 +105,7 @@ cdef class Process(Node):
     cdef stack_t *ready_last
     cdef future_t *request
     cdef int suspended
+    cdef uint64_t exceeded_at       # when it last began a task beyond the limit of parked calls
     cdef int page_count             # what the agent reads after a death
     cdef uint64_t page[4]           # root owner, root id, owner, id
     cdef set known                  # (owner, function)

@@ -9,7 +9,8 @@ from libc.stdlib cimport free
 
 from scoop._core.call cimport M_ASKED
 from scoop._core.desk cimport pthread_mutex_trylock, pthread_mutex_unlock
-from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_WORK, SIGNALS_SOON_US, STILL_NS, W_TIMEOUT
+from scoop._core.node cimport (
+    MAY_AT_LAST, MAY_RESUME, MAY_WORK, SIGNALS_SOON_US, STILL_NS, W_FINAL, W_RESUMED, W_TIMEOUT)
 from scoop._core.wire cimport (
     CANCEL_ORPHAN, CANCEL_RECALL, K_HELLO, PROTOCOL_VERSION, ROLE_ORIGIN, buf_t, put_blob, put_raw, record_t, span_t)
 
@@ -226,9 +227,8 @@ cdef class Process(Node):
                 reason = W_TIMEOUT
                 break
             if self.may & MAY_AT_LAST and now >= self.still_ns + STILL_NS:
-                if self.desk.queue.own_count and not self.desk.remote_only:
-                    raise Violation(f"process {self.index} waits although a call of its own has come back")
                 self.over_limit = True
+                self.still_ns = 0
                 reason = W_TIMEOUT
                 break
             if self.may_recall and self.recall_at == 0:
@@ -253,6 +253,8 @@ cdef class Process(Node):
                 return 0
         if reason & ~W_TIMEOUT:
             self.still_ns = 0
+        if reason & (W_FINAL | W_RESUMED):
+            self.over_limit = False
         self.blocked = False
         self.desk.busy = True
         self.desk.blocked = False

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 from scoop._core.call cimport (
     call_t, form_t, M_ASKED, M_KEPT, M_STARTED, M_SUSPENDED, S_CANCELLED, S_DONE, S_EXPORTED, S_QUEUED, S_RUNNING)
 from scoop._core.localq cimport ring_push
-from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_RUN, MAY_WORK
+from scoop._core.node cimport MAY_AT_LAST, MAY_RESUME, MAY_RUN, MAY_WORK, STILL_NS
 from scoop._core.wire cimport CANCEL_DROP, O_ERROR, O_LOST, O_VALUE, T_RETRIED, span_t
 
 from scoop_sim.events cimport E_STEP, queue_put
@@ -323,6 +323,10 @@ cdef class Runner(Stacks):
             self.push(p, stack, f, NULL, f.spec)
             self.release(p, f)
             return True
+        if p.suspended > self.suspended_max:
+            if p.exceeded_at and self.queue.now < p.exceeded_at + STILL_NS:
+                self.fail(f"process {p.index} takes tasks beyond its limit without delay", -1)
+            p.exceeded_at = self.queue.now
         p.over_limit = False
         if not self.function(p, call) or p.desk.claim(call, self.queue.now):
             return True

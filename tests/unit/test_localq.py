@@ -209,6 +209,19 @@ def test_an_idle_process_asks_for_room_once(queue):
     assert queue.hunger(idle=True) == ROOM_US
 
 
+def test_whoever_waits_for_a_function_does_not_collect_tasks_meanwhile(queue, machines):
+    queue.park(machines.Call(1, 9, fn=7, est_us=5))
+    assert queue.hunger(idle=True) == 0
+    queue.lose_patience()
+    assert queue.hunger(idle=True) == ROOM_US
+    queue.granted(ROOM_US)
+    queue.park(machines.Call(2, 9, fn=7, est_us=5))
+    assert queue.hunger(idle=True) == 0
+    queue.unpark(9, 7)
+    assert drain(queue.next_foreign) != []
+    assert queue.hunger(idle=True) == ROOM_US
+
+
 def test_a_busy_process_asks_when_half_is_left(queue, machines):
     # It is about to run the first one, so what stays behind that counts.
     foreign(queue, machines, 1, 2, 3, est_us=300)

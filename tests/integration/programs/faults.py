@@ -126,6 +126,14 @@ def own_descriptors():
     os.closerange(3, 4096)
 
 
+def own_descriptors_and_goes_on():
+    ex = scoop.Executor(2)
+    fs = list(map(ex.submit, [time.sleep] * 20, [0.1] * 20))
+    fs[0].result()
+    os.closerange(3, 4096)
+    fs[19].result()
+
+
 def note_then_perhaps_die(path, x):
     with open(path, "a") as file:
         file.write(f"{x}\n")

@@ -98,6 +98,7 @@ cdef class QueueHarness:
         self.kept.append(call)
         assert self.q.park(&call.c) == 0
 
+    def lose_patience(self): self.q.patient = False
     def unpark(self, owner, fn): self.q.unpark(owner, fn)
     def newest_own(self): return _call(self.q.newest_own())
     def oldest_own(self): return _call(self.q.oldest_own())
