@@ -269,13 +269,15 @@ class Pool(Origin):
             self._agent.stop(0.0)
 
     def _give_up(self) -> None:
+        from scoop.launch import rundir
+        from scoop.launch.process import sweep_job
+
+        # The directory first: should libzmq abort meanwhile, the agent does the rest.
+        with contextlib.suppress(OSError):  # its lock is one of the descriptors
+            rundir.remove_run_dir(self._run_dir)
         if self._agent is not None:
             self._agent.give_up()
-        if self._run_dir:
-            from scoop.launch import rundir
-
-            with contextlib.suppress(OSError):  # its lock is one of the descriptors
-                rundir.remove_run_dir(self._run_dir)
+            sweep_job(self._agent.job)
 
     def _stop(self, grace_s: float) -> None:
         if self._agent is None:
