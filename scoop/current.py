@@ -50,10 +50,11 @@ def settings() -> Config:
     return Config.load().with_values(**_given)
 
 
-def preset(values: Mapping[str, object]) -> None:
-    """Take what the command line says; raises ConfigError for what cannot be."""
-    settings().with_values(**values)
+def preset(values: Mapping[str, object]) -> Config:
+    """Take what the command line says; returns what holds then, raises ConfigError for what cannot be."""
+    config = settings().with_values(**values)
     _given.update(values)
+    return config
 
 
 def configure(

@@ -102,7 +102,7 @@ cdef class Ending(Notices):
                 self.desk.draining = False
                 self._after_block(reason)
                 # A wait that is over goes on before new work begins.
-                if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s):
+                if not (s.ready or self.desk.resumed.count or self.desk.returned) and self._runnable(s.suspended):
                     self.run_next(s)
             else:
                 with nogil:

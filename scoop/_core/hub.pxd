@@ -24,7 +24,7 @@ cdef class Hub(Runner):
     cdef int _make_ready(self, Strand s, object f) except -1
     cdef int _idle(self, Strand s, int reason) except -1
     cdef int may_now(self, Strand s) noexcept
-    cdef bint _runnable(self, Strand s) noexcept
+    cdef bint _runnable(self, int parked) noexcept
     cdef int _resume_root(self, Strand s) except -1
     cdef int _on_other_stack(self, Strand s, object f) except -1
     cdef int suspend_for_others(self, Strand s) except -1

@@ -97,10 +97,7 @@ cdef class Hub(Runner):
         # Whether another greenlet of this thread has something to do.
         if f.c.state == S_RUNNING or s.ready or self.desk.resumed.count or self.desk.returned:
             return True
-        if self.desk.remote_only:
-            return False
-        return self.desk.queue.own_count != 0 or (
-            self.desk.queue.foreign_count != 0 and self._may_take(s.suspended + 1) == MAY_WORK)
+        return self._runnable(s.suspended + 1)
 
     cdef int _may_take(self, int parked) noexcept:
         # What all wait for may be new work: the limit delays it, and never stops it (node.pxd: MAY_AT_LAST).
@@ -257,7 +254,6 @@ cdef class Hub(Runner):
         cdef int reason, may
         cdef uint64_t deadline
         while True:
-            may = self.may_now(s)
             if s.request is not None:
                 f = s.request
                 s.request = None
@@ -268,7 +264,7 @@ cdef class Hub(Runner):
                 self._resume_root(s)
             elif s.ready:
                 s.ready.popleft().switch()
-            elif s.main and not s.timers and self._runnable(s):
+            elif s.main and not s.timers and self._runnable(s.suspended):
                 self._on_other_stack(s, None)
             elif not s.main:
                 s.root.switch()
@@ -276,6 +272,7 @@ cdef class Hub(Runner):
                 deadline = self._expire(s)
                 if s.ready:
                     continue
+                may = self.may_now(s)
                 with nogil:
                     reason = self.node.block(NULL, deadline, may, False)
                 try:
@@ -305,11 +302,12 @@ cdef class Hub(Runner):
         # A thread with a call that must resume in time takes nothing new.
         return MAY_RESUME if s.timers else MAY_RESUME | self._may_take(s.suspended)
 
-    cdef bint _runnable(self, Strand s) noexcept:
+    cdef bint _runnable(self, int parked) noexcept:
+        # Whether something queued here may start with so many calls parked.
         if self.desk.remote_only:
             return False
         return self.desk.queue.own_count != 0 or (
-            self.desk.queue.foreign_count != 0 and self._may_take(s.suspended) == MAY_WORK)
+            self.desk.queue.foreign_count != 0 and self._may_take(parked) == MAY_WORK)
 
     cdef int _resume_root(self, Strand s) except -1:
         # The root greenlet raises what was thrown; it is no longer waiting for anything.
@@ -351,7 +349,7 @@ cdef class Hub(Runner):
         # A runner takes the next call itself unless somebody whose wait is over has the right of way.
         if not s.main or s.request is not None or s.thrown is not None or s.ready or s.timers:
             return False
-        return not self.desk.resumed.count and not self.desk.returned and self._runnable(s)
+        return not self.desk.resumed.count and not self.desk.returned and self._runnable(s.suspended)
 
     cdef bint run_next(self, Strand s) except -1:
         # Own calls newest first; at the top of the program oldest first, as a plain loop would run them.

@@ -17,8 +17,8 @@ from scoop._core.store cimport AT_ANSWERED, AT_ROUTED, AT_SENT, STALL_NS
 from scoop._core.libzmq cimport zmq_msg_t
 from scoop._core.links cimport link_note, link_state
 from scoop._core.net cimport (
-    block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns,
-    poll_for, timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
+    block_signals, fd_close, message_close, message_data, message_init, message_size, now_ns, poll_for,
+    timer_arm, timer_new, timer_wait, wake_clear, wake_new, wake_set)
 from scoop._core.wire cimport buf_free
 
 cdef extern from "pthread.h" nogil:

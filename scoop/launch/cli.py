@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise CommandError("--origin-idle: somebody else must compute, so it takes -n 2 at least")
         from scoop import current
 
-        current.preset(command.values)
+        config = current.preset(command.values)
         if "--profile" in command.launch:
             from scoop.launch import profiling
 
@@ -292,11 +292,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if status is not None:
                 return status
         # Only now: other ranks, whose hosts need not have that folder, do not come here.
-        folder = current.settings().checkpoint
-        if folder:
+        if config.checkpoint:
             from scoop.checkpoint import check_folder
 
-            check_folder(folder)
+            check_folder(config.checkpoint)
         started = current.session is not None
         if not started and several_hosts:
             from scoop.launch import several

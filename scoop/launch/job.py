@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scoop.launch import remote
     from scoop.launch.invitation import Invitation
     from scoop.launch.plan import Share
+    from scoop.launch.spawn import AgentHandle
 
 START_S = 30.0
 """How long all hosts together may take to start."""
@@ -367,17 +368,16 @@ class Job(Origin):
                 host.handle.forget()
         super().forget()
 
+    def _last_handles(self) -> list[AgentHandle]:
+        return [handle for host in self._hosts if (handle := host.last_handle()) is not None]
+
     def _kill(self) -> None:
-        for host in self._hosts:
-            handle = host.last_handle()
-            if handle is not None:
-                handle.stop(0.0)
+        for handle in self._last_handles():
+            handle.stop(0.0)
 
     def _give_up(self) -> None:
-        for host in self._hosts:
-            handle = host.last_handle()
-            if handle is not None:
-                handle.give_up()
+        for handle in self._last_handles():
+            handle.give_up()
 
     def _stop(self, grace_s: float) -> None:
         if grace_s:

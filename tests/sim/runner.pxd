@@ -18,7 +18,7 @@ cdef class Runner(Stacks):
     cdef bint take(self, Process p, future_t *f) except -1
     cdef bint others(self, Process p, future_t *f) noexcept
     cdef int may_take(self, Process p, int parked) noexcept
-    cdef bint runnable(self, Process p) noexcept
+    cdef bint runnable(self, Process p, int parked) noexcept
     cdef bint run_next(self, Process p, stack_t *stack) except -1
     cdef int busy(self, Process p, double ns) except -1
     cdef int main_ended(self, Process p) except -1

@@ -57,7 +57,6 @@ cdef class Runner(Stacks):
     cdef bint hub(self, Process p) except -1:
         cdef future_t *f
         cdef stack_t *stack
-        cdef int may = MAY_RESUME | self.may_take(p, p.suspended)
         if p.request != NULL:
             f = p.request
             p.request = NULL
@@ -78,12 +77,12 @@ cdef class Runner(Stacks):
                 stack.waits.c.marks &= ~M_SUSPENDED
             self.show(p)
             return True
-        if self.runnable(p):
+        if self.runnable(p, p.suspended):
             stack = self.new_stack(p)
             p.cur = stack
             self.run_next(p, stack)
             return True
-        p.block_begin(NULL, 0, may, False)
+        p.block_begin(NULL, 0, MAY_RESUME | self.may_take(p, p.suspended), False)
         if p.blocked:
             return False
         self.after_block(p)
@@ -95,7 +94,7 @@ cdef class Runner(Stacks):
         if frame == NULL:
             # The bottom of a runner: more work, or it parks.
             if p.request == NULL and p.ready == NULL and p.desk.resumed.count == 0 and not p.desk.returned and (
-                    self.runnable(p)):
+                    self.runnable(p, p.suspended)):
                 self.run_next(p, p.cur)
             else:
                 self.free_stack(p, p.cur)
@@ -181,19 +180,16 @@ cdef class Runner(Stacks):
     cdef bint others(self, Process p, future_t *f) noexcept:
         if f.c.state == S_RUNNING or p.ready != NULL or p.desk.resumed.count or p.desk.returned:
             return True
-        if p.desk.remote_only:
-            return False
-        return p.desk.queue.own_count != 0 or (
-            p.desk.queue.foreign_count != 0 and self.may_take(p, p.suspended + 1) == MAY_WORK)
+        return self.runnable(p, p.suspended + 1)
 
     cdef int may_take(self, Process p, int parked) noexcept:
         return MAY_WORK if parked <= self.suspended_max or p.over_limit else MAY_AT_LAST
 
-    cdef bint runnable(self, Process p) noexcept:
+    cdef bint runnable(self, Process p, int parked) noexcept:
         if p.desk.remote_only:
             return False
         return p.desk.queue.own_count != 0 or (
-            p.desk.queue.foreign_count != 0 and self.may_take(p, p.suspended) == MAY_WORK)
+            p.desk.queue.foreign_count != 0 and self.may_take(p, parked) == MAY_WORK)
 
     cdef int suspend(self, Process p, frame_t *frame, future_t *f, bint run_it) except -1:
         cdef bint final = f.c.state >= S_DONE
@@ -261,7 +257,7 @@ cdef class Runner(Stacks):
             frame.asked = False
             p.desk.draining = False
             self.after_block(p)
-            if p.ready == NULL and not (p.desk.resumed.count or p.desk.returned) and self.runnable(p):
+            if p.ready == NULL and not (p.desk.resumed.count or p.desk.returned) and self.runnable(p, p.suspended):
                 self.run_next(p, p.root)
                 return True
         if p.desk.queue.own_count + p.desk.ledger.open.count == 0:
